@@ -1,0 +1,191 @@
+"""Tables in and out: pandas, polars, Arrow, DuckDB and Spark through narwhals.
+
+The rest of the package handles a `Frame` (a narwhals data frame) and never
+imports a data frame library itself. What a user handed in, a user gets back:
+``native`` returns the library's own object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compliance.errors import InputError, MissingExtra
+
+if TYPE_CHECKING:
+    import narwhals as nw
+
+    Frame = nw.DataFrame[Any]
+    Series = nw.Series[Any]
+else:
+    Frame = Series = Any
+
+SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+def is_frame(value: object) -> bool:
+    """Say whether a value is a table of any library that we can read."""
+    import narwhals as nw
+
+    if type(value).__module__.partition(".")[0] in {"builtins", "numpy", "torch"}:
+        return False
+    native = nw.to_native(value, pass_through=True)
+    wrapped = nw.from_native(native, pass_through=True)
+    return isinstance(wrapped, (nw.DataFrame, nw.LazyFrame))
+
+
+def is_series(value: object) -> bool:
+    """Say whether a value is a column of any library that we can read."""
+    import narwhals as nw
+
+    if type(value).__module__.partition(".")[0] == "builtins":
+        return False
+    wrapped = nw.from_native(value, pass_through=True, allow_series=True)
+    return isinstance(wrapped, nw.Series)
+
+
+def wrap(value: object) -> Frame:
+    """Return the table as a narwhals data frame, reading lazy and remote ones into memory.
+
+    Raises:
+        InputError: the value is no table.
+    """
+    import narwhals as nw
+
+    if isinstance(value, nw.DataFrame):
+        return value
+    wrapped = nw.from_native(value, pass_through=True)
+    if isinstance(wrapped, nw.LazyFrame):
+        return wrapped.collect()
+    if isinstance(wrapped, nw.DataFrame):
+        return wrapped
+    raise InputError(f"expected a data frame, got {type(value).__name__}")
+
+
+def native(frame: Frame) -> Any:
+    """Return the library's own object."""
+    return frame.to_native()
+
+
+def keep_rows(frame: Frame, mask: Sequence[bool]) -> Frame:
+    """Return the rows where the mask is true, in order."""
+    return frame.filter(list(mask))
+
+
+def take_rows(frame: Frame, positions: Sequence[int]) -> Frame:
+    """Return the rows at these positions, in the order given."""
+    return frame[list(positions)]
+
+
+def with_column(frame: Frame, name: str, values: Sequence[Any]) -> Frame:
+    """Return the frame with a column replaced or added at the end."""
+    import narwhals as nw
+
+    series = nw.new_series(name, list(values), backend=frame.implementation)
+    if frame.implementation.is_pandas():
+        index = frame.to_native().index
+        series = nw.from_native(series.to_native().set_axis(index), series_only=True)
+    return frame.with_columns(series.alias(name))
+
+
+def column(frame: Frame, name: str) -> list[Any]:
+    """Return a column as Python values; missing values of every library become None.
+
+    Raises:
+        InputError: there is no such column; the message lists those there are.
+    """
+    if name not in frame.columns:
+        raise InputError(f"no column {name!r}; there are: {', '.join(map(repr, frame.columns))}")
+    values = frame[name].to_list()
+    return [None if v is None or v != v else v for v in values]  # noqa: PLR0124  NaN alone differs from itself
+
+
+def distinct(frame: Frame, name: str) -> list[Any]:
+    """Return the distinct values of a column, missing ones left out, in order of appearance."""
+    try:
+        return list(dict.fromkeys(v for v in column(frame, name) if v is not None))
+    except TypeError:  # unhashable cells, such as lists or dicts
+        return list(dict.fromkeys(repr(v) for v in column(frame, name) if v is not None))
+
+
+def records(frame: Frame) -> Iterator[dict[str, Any]]:
+    """Return an iterator of rows as dictionaries."""
+    return frame.iter_rows(named=True)
+
+
+def from_columns(columns: dict[str, Sequence[Any]], backend: str = "pandas") -> Any:
+    """Return a native frame of a library, by default pandas.
+
+    Raises:
+        MissingExtra: the library is not installed.
+    """
+    import narwhals as nw
+
+    try:
+        return nw.from_dict(columns, backend=backend).to_native()  # type: ignore[arg-type]  # narwhals checks the name
+    except ImportError as error:
+        raise MissingExtra("fairness" if backend == "pandas" else backend, backend) from error
+
+
+def concat(frames: Sequence[Frame]) -> Frame:
+    """Return the frames one above the other; all of one library, with the same columns."""
+    import narwhals as nw
+
+    return nw.concat(list(frames), how="vertical")
+
+
+def kind_of(path: Path | str) -> str:
+    """Return ``csv``, ``parquet`` or ``jsonl`` by the file's suffix.
+
+    Raises:
+        InputError: another suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        raise InputError(f"{path}: cannot tell the format by the suffix {suffix!r}; known: {known}")
+    return SUFFIXES[suffix]
+
+
+def read(path: Path | str) -> Frame:
+    """Read a CSV, Parquet or JSONL file into Arrow.
+
+    Raises:
+        InputError: no such file, an unknown suffix, or a content that does not parse.
+    """
+    import pyarrow as pa
+
+    path = Path(path)
+    kind = kind_of(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        return wrap(_READERS[kind](path))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
+        # Arrow quotes the offending cell, which may be personal: name the fault's kind only.
+        raise InputError(
+            f"{path}: cannot be read as {kind} ({type(error).__name__}); check its encoding "
+            "(UTF-8) and that every row has the header's number of fields"
+        ) from None
+
+
+def _csv(path: Path) -> Any:
+    from pyarrow import csv
+
+    return csv.read_csv(path, csv.ReadOptions(use_threads=True))
+
+
+def _parquet(path: Path) -> Any:
+    from pyarrow import parquet
+
+    return parquet.read_table(path)
+
+
+def _jsonl(path: Path) -> Any:
+    from pyarrow import json
+
+    return json.read_json(path)
+
+
+_READERS = {"csv": _csv, "parquet": _parquet, "jsonl": _jsonl}
