@@ -1,0 +1,1 @@
+"""Who acts, what a role permits, and what a subject agreed to."""

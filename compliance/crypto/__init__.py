@@ -1,0 +1,1 @@
+"""Keys and encryption: a hierarchy of wrapped keys, sealed cells and sealed frames."""
