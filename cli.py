@@ -1,0 +1,5 @@
+"""Run the command from a checkout: ``python cli.py --help``."""
+
+from compliance.cli import main
+
+main()
