@@ -81,7 +81,7 @@ class Finding:
     def fingerprint(self) -> str:
         """Return 32 hex digits, equal for the same check, place and kind on every run."""
         text = "\x1f".join((self.check, str(self.place), self.kind))
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
