@@ -1,0 +1,1 @@
+"""Differential privacy: plans, private training, accounting and the budget ledger."""
