@@ -7,14 +7,12 @@ title and facts give the same characters everywhere.
 from __future__ import annotations
 
 import difflib
-import io
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from compliance.errors import InputError, OperationError
 from compliance.findings import Finding, Interval, Outcome, Scalar, Table, Verdict
@@ -22,17 +20,12 @@ from compliance.reports import wording
 from compliance.reports.html import to_html
 from compliance.reports.junit import to_junit
 from compliance.reports.sarif import to_sarif
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.table import Table as Grid
+from compliance.reports.text import to_text
 
 Format = Literal["text", "json", "sarif", "junit", "html"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 SCHEMA_VERSION = 1
-WIDTH = 96  # columns of a terminal
-
 _MODE = 0o644
 
 
@@ -137,113 +130,6 @@ def _json_cell(cell: Scalar | Interval) -> object:
     if not isinstance(cell, Interval):
         return wording.json_scalar(cell)
     return {n: wording.json_scalar(getattr(cell, n)) for n in ("value", "low", "high")}
-
-
-# -- text ------------------------------------------------------------------------
-
-
-def to_text(outcomes: Sequence[Outcome], *, title: str, facts: Mapping[str, Scalar]) -> str:
-    """Return plain text at most `WIDTH` columns wide: verdict, findings, figures, facts."""
-    console = _console()
-    verdict = Verdict.worst(o.verdict for o in outcomes)
-    _say(console, f"{verdict.upper()}: {title}", wording.headline(outcomes))
-    for part in (_text_checks(outcomes), _text_findings(outcomes), _text_figures(outcomes)):
-        for block in part:
-            console.print(block)
-    if facts:
-        _say(console, "", "FACTS", *_pairs(facts))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # the StringIO of _console
-    return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(
-        file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False,
-        force_jupyter=False, markup=False, emoji=False, highlight=False, legacy_windows=False,
-        _environ={},
-    )  # fmt: skip
-
-
-def _say(console: Console, *lines: str) -> None:
-    for line in lines:
-        console.print(_block(line))
-
-
-def _block(text: str, indent: int = 0) -> RenderableType:
-    from rich.padding import Padding
-    from rich.text import Text
-
-    return Padding(Text(wording.plain(text), overflow="fold"), (0, 0, 0, indent))
-
-
-def _text_checks(outcomes: Sequence[Outcome]) -> Iterator[RenderableType]:
-    if outcomes:
-        yield _block(" ")
-        yield _block("CHECKS")
-    for outcome in outcomes:
-        yield _block(f"{outcome.verdict.upper()}  {outcome.title} ({outcome.check})", 2)
-        yield _block(outcome.summary, 6)
-
-
-def _text_findings(outcomes: Sequence[Outcome]) -> Iterator[RenderableType]:
-    found = wording.ranked(outcomes)
-    yield _block(" ")
-    yield _block(f"FINDINGS: {len(found)}" if found else "FINDINGS: none")
-    for finding in found:
-        where = f"{finding.kind or finding.check} at {wording.name(finding.place)}"
-        yield _block(f"{finding.severity.name:<8}  {where}  (count {finding.count:,})", 2)
-        yield _block(finding.message, 12)
-        if finding.evidence:
-            yield _block("; ".join(_pairs(finding.evidence)), 12)
-
-
-def _text_figures(outcomes: Sequence[Outcome]) -> Iterator[RenderableType]:
-    for outcome in outcomes:
-        for table in outcome.tables:
-            yield _block(" ")
-            yield _block(f"{outcome.title}: {table.title}")
-            yield from _text_table(table)
-            if table.caption:
-                yield _block(table.caption, 2)
-
-
-def _text_table(table: Table) -> Iterator[RenderableType]:
-    """Return a grid if it fits the width with every figure whole, else a block for each row."""
-    rows = wording.text_rows(table)
-    grid = _grid(table, rows)
-    console = _console()
-    unbounded = console.options.update(max_width=sys.maxsize)  # else the answer is cut to fit
-    if console.measure(grid, options=unbounded).minimum <= WIDTH:
-        yield grid
-        return
-    for row in rows:
-        pairs = zip(table.columns, row, strict=True)
-        yield _block("; ".join(f"{wording.name(c)}: {cell}" for c, cell in pairs), 2)
-
-
-def _grid(table: Table, rows: Sequence[tuple[str, ...]]) -> Grid:
-    from rich import box
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=True)
-    for heading, column in zip(table.columns, wording.columns_of(table), strict=True):
-        figures = wording.is_numeric(column)
-        grid.add_column(
-            Text(wording.name(heading)),
-            justify="right" if figures else "left",
-            no_wrap=figures,
-            overflow="fold",
-        )
-    for row in rows:
-        grid.add_row(*map(Text, row))
-    return grid
-
-
-def _pairs(facts: Mapping[str, Scalar]) -> list[str]:
-    return [f"{wording.label(key)}: {wording.scalar(value)}" for key, value in facts.items()]
 
 
 _RENDERERS: Mapping[str, Callable[..., str]] = {

@@ -74,7 +74,7 @@ def dot_plot(table: Table, ident: str) -> Node | None:
     if table.plot is None or not table.rows:
         return None
     column = table.columns.index(table.plot)
-    rows = [(wording.scalar(_text(r[0])), _interval(r[column])) for r in table.rows[:MOST_ROWS]]
+    rows = [(_group(r[0]), _interval(r[column])) for r in table.rows[:MOST_ROWS]]
     scale = Scale.over(_values(rows, table.reference))
     height = _TOP + _ROW * len(rows) + _FOOT
     return node(
@@ -88,8 +88,11 @@ def dot_plot(table: Table, ident: str) -> Node | None:
     )  # fmt: skip
 
 
-def _text(cell: Scalar | Interval) -> Scalar:
-    return cell.value if isinstance(cell, Interval) else cell
+def _group(cell: Scalar | Interval) -> str:
+    """Return a group's whole name; each place shortens it to its own room."""
+    if isinstance(cell, Interval):
+        return wording.interval(cell)
+    return cell if isinstance(cell, str) else wording.scalar(cell)
 
 
 def _interval(cell: Scalar | Interval) -> Interval:
@@ -111,7 +114,8 @@ def _description(table: Table, rows: _Rows) -> str:
     text = f"{len(drawn)} of {len(table.rows)} groups are drawn as dots with confidence bars."
     if drawn:
         (low, least), (high, most) = min(drawn), max(drawn)
-        text += f" Lowest: {least}, {wording.scalar(low)}. Highest: {most}, {wording.scalar(high)}."
+        text += f" Lowest: {wording.name(least)}, {wording.scalar(low)}."
+        text += f" Highest: {wording.name(most)}, {wording.scalar(high)}."
     if table.reference is not None:
         text += f" A reference line stands at {wording.scalar(table.reference)}."
     return text
@@ -163,7 +167,7 @@ def _reference(value: float | None, scale: Scale, bottom: float) -> Iterator[Nod
 
 def _row(index: int, group: str, value: Interval, scale: Scale) -> Node:
     y = _middle(index)
-    tip = node("title", f"{group}: {wording.interval(value)}")
+    tip = node("title", f"{wording.name(group)}: {wording.interval(value)}")
     if value.value is None or not _plottable(value.value):
         word = node("text", wording.interval(value), x=8, y=y + 4, class_="tick from")
         return node("g", tip, word, class_="undefined")

@@ -15,7 +15,7 @@ from compliance.errors import InputError
 from compliance.findings import Finding, Interval, Outcome, Scalar, Table, Verdict
 
 UNDEFINED = "undefined"
-NAME_LIMIT = 120
+NAME_LIMIT = 200
 PROSE_LIMIT = 2000
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})

@@ -189,56 +189,6 @@ def test_json_of_nothing_is_insufficient():
     assert json.loads(_render([], "json"))["verdict"] == "insufficient evidence"
 
 
-# -- text ----------------------------------------------------------------------------
-
-
-def test_text_begins_with_the_verdict_and_ranks_findings(outcomes, facts):
-    text = _render(outcomes, "text", facts)
-    assert text.startswith(
-        "FAIL: Nightly audit\n2 of 4 checks failed, and 1 could not be decided.\n"
-    )
-    order = [
-        text.index(w)
-        for w in ("\nCHECKS", "\nFINDINGS", "  CRITICAL", "  HIGH", "  LOW", "\nFACTS")
-    ]
-    assert order == sorted(order)
-
-
-def test_text_aligns_the_columns_of_a_table(outcomes):
-    lines = _render(outcomes, "text").splitlines()
-    rows = [
-        line for line in lines if line.lstrip().startswith(("White", "Black", "Asian", "Other"))
-    ]
-    assert [" ".join(r.split()) for r in rows] == [
-        "White 13946 1.000",
-        "Black 1561 0.498 [0.420, 0.580]",
-        "Asian 480 1.017 [0.860, 1.190]",
-        "Other 12 undefined",
-    ]
-    assert len({len(r) for r in rows}) == 1
-
-
-@given(OUTCOMES)
-def test_text_fits_the_terminal(outcomes):
-    from rich.cells import cell_len
-
-    assert all(cell_len(line) <= render.WIDTH for line in _render(outcomes, "text").splitlines())
-
-
-def test_a_table_too_wide_for_the_terminal_keeps_every_figure_whole():
-    names = tuple(f"figure {i}" for i in range(20))
-    table = Table("Wide", names, (tuple(1234567.0 + i for i in range(20)),))
-    text = _render([Outcome("c", "t", Verdict.PASS, "s", tables=(table,))], "text")
-    words = " ".join(text.split())
-    assert all(f"figure {i}: {1234567 + i}" in words for i in range(20))
-
-
-def test_text_of_nothing_is_insufficient_and_says_so():
-    text = _render([], "text")
-    assert text.startswith("INSUFFICIENT EVIDENCE: Nightly audit\nNothing was audited")
-    assert "FINDINGS: none" in text
-
-
 # -- files ---------------------------------------------------------------------------
 
 

@@ -88,6 +88,13 @@ def test_a_plot_of_very_many_groups_stops():
     assert len(_of_class(plot, "circle", "dot")) == svg.MOST_ROWS
 
 
+def test_a_long_group_name_is_cut_to_its_room_and_says_how_long_it_is():
+    table = Table("t", ("g", "r"), (("x" * 9000, Interval(0.5)),), plot="r")
+    (label,) = _of_class(svg.dot_plot(table, "p"), "text", "group")
+    assert len(label.text) <= 40
+    assert "(9000 characters)" in label.text
+
+
 def test_no_style_attribute_that_the_content_policy_would_refuse():
     assert "style=" not in ET.tostring(
         svg.dot_plot(_table(Interval(0.5, 0.4, 0.6)), "p"), "unicode"
