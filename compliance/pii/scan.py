@@ -1,0 +1,394 @@
+"""Which columns hold personal data: of frames, files, folders and databases.
+
+The answer is for columns, not cells: a seeded sample of each column's distinct
+cells is read (`columns`), weighed against what its header says and what chance
+would produce (`kinds`), and compared with what the policy declares.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compliance import frames
+from compliance.errors import ComplianceError
+from compliance.findings import Finding, Outcome, Place, Scalar, Severity, Table, Verdict
+from compliance.frames import Frame
+from compliance.pii.columns import Cells, gather, hits_in, judge
+from compliance.pii.detect import Detector
+from compliance.pii.folders import walk
+from compliance.pii.kinds import KINDS, spoken
+from compliance.pii.tables import Database, open_database
+from compliance.policy import PIIRule
+
+Progress = Callable[[int, int, str], None]
+Declared = Mapping[str, tuple[str, ...]]
+
+CHECK, UNREAD = "pii.column", "pii.unread"
+FOLDER, DATABASE = "pii.folder", "pii.database"
+_ROWS = 10_000  # rows read of each database table, at least
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnResult:
+    """What one column holds of one kind; ``kind`` is empty where nothing was found.
+
+    Attributes:
+        column: the column as reports name it; a header that is itself personal data is replaced.
+        kind: the kind of personal data.
+        basis: ``content``, or ``header`` where the column's name tipped the scale.
+        share: of the sampled distinct cells, those that hold the kind.
+        score: the mean of those cells' best scores.
+        sampled: distinct cells read.
+        distinct: distinct cells there are.
+        hits: sampled cells that hold the kind.
+        reported: the share reaches the policy's least share.
+        declared: the policy declares the kind for this column.
+        name: the column's own name, for `mask`; kept out of repr.
+    """
+
+    column: str
+    kind: str
+    basis: str
+    share: float
+    score: float
+    sampled: int
+    distinct: int
+    hits: int
+    reported: bool
+    declared: bool
+    name: str = field(repr=False)
+
+    @property
+    def flagged(self) -> bool:
+        """Say whether this is personal data that nobody declared."""
+        return self.reported and not self.declared
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """The outcome of scanning one table, and what it rests on, column by column."""
+
+    outcome: Outcome
+    columns: tuple[ColumnResult, ...]
+
+
+# -- frames ------------------------------------------------------------------------
+
+
+def scan_frame(
+    frame: Frame,
+    *,
+    source: str,
+    rule: PIIRule,
+    declared: Declared | None = None,
+    detector: Detector | None = None,
+    table: str | None = None,
+) -> ScanResult:
+    """Scan a frame column by column; ``rule.action`` is left to the caller.
+
+    Args:
+        frame: the table.
+        source: what findings name as their place: a data set, a file, a URL without secrets.
+        rule: least score, least share, sample size and seed.
+        declared: by column, the kinds that the policy expects there.
+        detector: the engine; default: every kind it knows.
+        table: the table's name, where the source has several.
+
+    Raises:
+        MissingExtra: presidio-analyzer or spaCy is not installed.
+    """
+    place = Place(source, table)
+    columns = ((name, _values(frame, name)) for name in frame.columns)
+    return _scan(columns, frame.shape[0], place, rule, declared or {}, detector or Detector.load())
+
+
+def mask(frame: Frame, result: ScanResult) -> Frame:
+    """Return the frame with every cell of a flagged column replaced by ``<KIND>``.
+
+    The most severe kind names the column; missing cells stay missing. Columns of the
+    result that the frame lacks are left alone.
+    """
+    worst: dict[str, str] = {}
+    ordered = sorted(result.columns, key=lambda r: _severity(r.kind))
+    worst |= {r.name: r.kind for r in ordered if r.flagged and r.name in frame.columns}
+    for name, kind in worst.items():
+        missing = frame[name].is_null().to_list()
+        frame = frames.with_column(frame, name, [None if m else f"<{kind}>" for m in missing])
+    return frame
+
+
+def _values(frame: Frame, name: str) -> list[Any]:
+    """Return the values of a column, each once where its library can tell."""
+    import narwhals as nw
+
+    series = frame[name]
+    plain = not series.dtype.is_nested() and series.dtype not in {nw.Object, nw.Unknown, nw.Binary}
+    return (series.unique() if plain else series).to_list()
+
+
+# -- the scan of one table ------------------------------------------------------------
+
+
+def _scan(
+    columns: Iterable[tuple[str, Iterable[Any]]],
+    rows: int,
+    place: Place,
+    rule: PIIRule,
+    declared: Declared,
+    detector: Detector,
+    **facts: Scalar,
+) -> ScanResult:
+    results: list[ColumnResult] = []
+    totals: Counter[str] = Counter()
+    for number, (name, values) in enumerate(columns, 1):
+        cells = gather(values, rule.sample, rule.seed)
+        label = f"column {number}" if hits_in(name, detector) else name
+        results += _column(cells, label, name, place, rule, declared, detector)
+        totals.update(_counts(cells))
+    found = {"rows": rows, **{name: totals[name] for name in _counts(Cells((), 0))}, **facts}
+    return ScanResult(_outcome(tuple(results), place, rule, detector, found), tuple(results))
+
+
+def _counts(cells: Cells) -> dict[str, int]:
+    """Return what a column adds to the facts."""
+    return {
+        "columns": 1,
+        "cells_distinct": cells.distinct,
+        "cells_sampled": len(cells.sampled),
+        "cells_textless": cells.textless,
+        "cells_binary": cells.binary,
+        "cells_cut": cells.cut,
+    }
+
+
+def _column(
+    cells: Cells,
+    label: str,
+    name: str,
+    place: Place,
+    rule: PIIRule,
+    declared: Declared,
+    detector: Detector,
+) -> Iterator[ColumnResult]:
+    sampled, clean = len(cells.sampled), True
+    context = place.table or Path(place.source).stem
+    for e in judge(cells, spoken(name, context), rule.least_score, detector):
+        clean, share = False, e.hits / sampled
+        yield ColumnResult(
+            label, e.kind, e.basis, round(share, 4), e.score, sampled, cells.distinct, e.hits,
+            share >= rule.least_share, e.kind in declared.get(name, ()), name,
+        )  # fmt: skip
+    if clean:
+        yield ColumnResult(label, "", "", 0.0, 0.0, sampled, cells.distinct, 0, False, False, name)
+
+
+def _outcome(
+    results: tuple[ColumnResult, ...],
+    place: Place,
+    rule: PIIRule,
+    detector: Detector,
+    totals: dict[str, Scalar],
+) -> Outcome:
+    findings = tuple(_finding(r, place) for r in results if r.flagged)
+    facts: dict[str, Scalar] = {
+        "engine": detector.engine,
+        "names": detector.names,
+        "sample": rule.sample,
+        "seed": rule.seed,
+        "least_score": rule.least_score,
+        "least_share": rule.least_share,
+        "columns_declared": len({r.name for r in results if r.reported and r.declared}),
+        "columns_below_share": len({r.name for r in results if r.kind and not r.reported}),
+    }
+    verdict = Verdict.FAIL if findings else Verdict.PASS
+    if not totals["cells_distinct"] and not totals["cells_textless"]:
+        verdict = Verdict.INSUFFICIENT
+    summary = _summary(findings, verdict, totals)
+    title = f"Personal data in {place}"
+    return Outcome(CHECK, title, verdict, summary, findings, (_table(results),), facts | totals)
+
+
+def _summary(findings: tuple[Finding, ...], verdict: Verdict, totals: Mapping[str, Scalar]) -> str:
+    if verdict is Verdict.INSUFFICIENT:
+        return "There is no cell to scan, so nothing can be said."
+    held = len({f.place.column for f in findings})
+    total = totals["columns"]
+    if not held:
+        return f"None of {total} columns holds undeclared personal data of the kinds looked for."
+    return f"{held} of {total} columns hold personal data that the policy does not declare."
+
+
+def _severity(kind: str) -> Severity:
+    return KINDS[kind].severity if kind in KINDS else Severity.MEDIUM
+
+
+def _finding(result: ColumnResult, place: Place) -> Finding:
+    by = "its header and the form of its cells" if result.basis == "header" else "its cells"
+    return Finding(
+        CHECK,
+        _severity(result.kind),
+        f"The column holds {result.kind}, by {by}; declare it in the policy, mask it or drop it.",
+        Place(place.source, place.table, result.column),
+        result.kind,
+        result.hits,
+        {
+            "share": result.share,
+            "score": result.score,
+            "sampled": result.sampled,
+            "distinct": result.distinct,
+            "basis": result.basis,
+        },
+    )
+
+
+def _table(results: tuple[ColumnResult, ...]) -> Table:
+    columns = ("column", "kind", "basis", "share", "score", "hits", "sampled", "distinct", "status")
+    rows = tuple(
+        (r.column, r.kind, r.basis, r.share, r.score, r.hits, r.sampled, r.distinct, _status(r))
+        for r in results
+    )
+    return Table("Columns", columns, rows, "Counts are of distinct cells in the sample.")
+
+
+def _status(result: ColumnResult) -> str:
+    if not result.kind:
+        return "nothing found"
+    if not result.reported:
+        return "below the least share"
+    return "declared" if result.declared else "not declared"
+
+
+# -- files and folders -------------------------------------------------------------
+
+
+def scan_path(
+    path: Path | str,
+    *,
+    rule: PIIRule | None = None,
+    declared: Declared | None = None,
+    detector: Detector | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Scan a CSV, Parquet or JSONL file, or every such file under a folder.
+
+    A file of a folder that cannot be read becomes an outcome with a finding ``pii.unread``,
+    and the scan goes on; the last outcome (``pii.folder``) counts what was scanned and what
+    was passed over. ``progress(done, total, label)`` is called before each file and at the end.
+
+    Raises:
+        InputError: no such file or folder; a file that cannot be read.
+    """
+    path, rule, detector = Path(path), rule or PIIRule(), detector or Detector.load()
+    if not path.is_dir():
+        yield _scan_file(path, str(path), rule, declared, detector)
+        return
+    files, left_out = walk(path)
+    unread = 0
+    for done, file in enumerate(files):
+        label = _shown(str(file), detector)
+        _tell(progress, done, len(files), label)
+        try:
+            outcome = _scan_file(file, label, rule, declared, detector)
+        except ComplianceError as error:
+            unread += 1
+            outcome = _unread(Place(label), type(error).__name__)
+        yield outcome
+    _tell(progress, len(files), len(files), "")
+    yield _folder(str(path), {"files": len(files), "unread": unread, **left_out})
+
+
+def _scan_file(
+    file: Path, label: str, rule: PIIRule, declared: Declared | None, detector: Detector
+) -> Outcome:
+    frame = frames.read(file)
+    result = scan_frame(frame, source=label, rule=rule, declared=declared, detector=detector)
+    return result.outcome
+
+
+def _shown(text: str, detector: Detector) -> str:
+    """Return a path or table name with personal data in it replaced by its kind."""
+    hits = sorted(hits_in(text, detector).values(), key=lambda h: -h.match.start)
+    for hit in hits:
+        text = f"{text[: hit.match.start]}<{hit.match.kind}>{text[hit.match.end :]}"
+    return text
+
+
+def _tell(progress: Progress | None, done: int, total: int, label: str) -> None:
+    if progress is not None:
+        progress(done, total, label)
+
+
+def _unread(place: Place, what: str) -> Outcome:
+    message = "It could not be read, so nothing is known of it; the scan went on."
+    finding = Finding(UNREAD, Severity.MEDIUM, message, place, "unread", 1, {"error": what})
+    title, summary = f"Not scanned: {place}", "One source could not be read."
+    return Outcome(UNREAD, title, Verdict.INSUFFICIENT, summary, (finding,), (), {"unread": 1})
+
+
+def _folder(source: str, counts: dict[str, Scalar]) -> Outcome:
+    left = ", ".join(f"{counts[k]} {k}" for k in ("unsupported", "hidden", "symlinks"))
+    return _whole(FOLDER, f"Files under {source}", "files", counts, f"; passed over: {left}")
+
+
+def _whole(check: str, title: str, what: str, counts: dict[str, Scalar], left: str) -> Outcome:
+    """Return the outcome of a folder or database: how much of it was scanned."""
+    total, unread = int(counts[what] or 0), int(counts["unread"] or 0)
+    verdict = Verdict.PASS if total > unread else Verdict.INSUFFICIENT
+    summary = f"{total - unread} of {total} {what} were scanned{left}."
+    return Outcome(check, title, verdict, summary, (), (), counts)
+
+
+# -- databases -----------------------------------------------------------------------
+
+
+def scan_database(
+    url: str,
+    *,
+    rule: PIIRule | None = None,
+    detector: Detector | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Scan every table and view of a database's default schema, reading only.
+
+    Of each table the first rows are read, by primary key where there is one; how many and
+    in which order stands in the facts. The last outcome (``pii.database``) counts the tables.
+    A table that cannot be read becomes an outcome with
+    a finding ``pii.unread``, and the scan goes on.
+
+    Raises:
+        InputError: not a database URL, an unknown dialect, or no such SQLite file.
+        MissingExtra: the driver is not installed.
+        OperationError: no server answers, or it refuses.
+    """
+    rule, detector = rule or PIIRule(), detector or Detector.load()
+    with open_database(url) as database:
+        names, unread = database.names(), 0
+        left_out = database.schemas_left_out
+        for done, name in enumerate(names):
+            _tell(progress, done, len(names), name)
+            outcome = _scan_table(database, name, rule, detector)
+            unread += outcome.check == UNREAD
+            yield outcome
+        _tell(progress, len(names), len(names), "")
+        counts: dict[str, Scalar] = {
+            "tables": len(names),
+            "unread": unread,
+            "schemas_left_out": left_out,
+        }
+        left = f"; other schemas, not scanned: {left_out}" if left_out else ""
+        yield _whole(DATABASE, f"Tables of {database.source}", "tables", counts, left)
+
+
+def _scan_table(database: Database, name: str, rule: PIIRule, detector: Detector) -> Outcome:
+    place = Place(database.source, name)
+    try:
+        rows = database.read(name, max(_ROWS, 20 * rule.sample))
+    except ComplianceError as error:
+        return _unread(place, type(error).__name__)
+    columns = rows.columns.items()
+    facts: dict[str, Scalar] = {"rows_read": rows.order}
+    return _scan(columns, rows.count, place, rule, {}, detector, **facts).outcome
