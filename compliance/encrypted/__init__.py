@@ -1,0 +1,1 @@
+"""Computing on data that stays encrypted: scoring of linear models under CKKS."""
