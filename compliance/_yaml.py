@@ -72,7 +72,9 @@ def _refuse_repeated(path: Path, node: yaml.Node) -> None:
             name = str(key.value)
             if name in seen or name == "<<":
                 line = key.start_mark.line + 1
-                raise PolicyError(f"{path}:{line}: key {name!r} is repeated or merged; write it once")
+                raise PolicyError(
+                    f"{path}:{line}: key {name!r} is repeated or merged; write it once"
+                )
             seen.add(name)
             _refuse_repeated(path, value)
     elif isinstance(node, yaml.SequenceNode):
@@ -111,7 +113,9 @@ def validate(model: type[Model], sources: list[Source]) -> Model:
     for source in sources:
         for key, value in source.values.items():
             if key in merged or key == "digest":
-                raise PolicyError(f"{locate([source], (str(key),))}: {key!r} stands elsewhere already")
+                raise PolicyError(
+                    f"{locate([source], (str(key),))}: {key!r} stands elsewhere already"
+                )
             merged[key] = value
     try:
         return model.model_validate(merged)

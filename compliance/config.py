@@ -16,7 +16,7 @@ from pathlib import Path
 from compliance.errors import ConfigurationError
 
 PREFIX = "COMPLIANCE_"
-_NOT_SETTINGS = frozenset({"REQUIRE", "TEST_DATA", "PASSPHRASE"})
+_NOT_SETTINGS = frozenset({"DEBUG", "PASSPHRASE", "REQUIRE", "TEST_DATA"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def load(
     start: Path | str | None = None,
     *,
     environ: Mapping[str, str] | None = None,
-    **overrides: str | Path | None,
+    overrides: Mapping[str, str | Path | None] | None = None,
 ) -> Settings:
     """Read the settings in force for a directory.
 
@@ -83,7 +83,7 @@ def load(
     start = Path(start or ".").resolve()
     root, values = _from_file(start)
     values |= _from_environment(environ)
-    values |= {_known(k, "argument"): str(v) for k, v in overrides.items() if v is not None}
+    values |= {_known(k, "argument"): str(v) for k, v in (overrides or {}).items() if v is not None}
     settings = replace(Settings(root=root), **values)  # type: ignore[arg-type]  # all fields below root are str
     return replace(settings, **{name: root / getattr(settings, name) for name in _PATHS})
 
@@ -147,4 +147,55 @@ def shipped(kind: str) -> Path:
     for candidate in (package / "_shipped" / kind, package.parent / kind):
         if candidate.is_dir():
             return candidate
-    raise ConfigurationError(f"the folder of shipped {kind} is missing; reinstall compliance-toolkit")
+    raise ConfigurationError(
+        f"the folder of shipped {kind} is missing; reinstall compliance-toolkit"
+    )
+
+
+def initialise(folder: Path, *, member: str, dry_run: bool = False) -> list[Path]:
+    """Copy the shipped norms and plans into a project, and enter its first member.
+
+    Args:
+        folder: the project; made if it is not there.
+        member: who becomes a member of every role but ``impersonate``.
+        dry_run: return what would be written, and write nothing.
+
+    Returns:
+        The files written; a file that is there is never replaced.
+    """
+    texts = {folder / "compliance.toml": _SETTINGS, folder / ".gitignore": ".compliance/\n"}
+    for kind in ("policies", "audits"):
+        for path in sorted(shipped(kind).glob("*.yaml")):
+            texts[folder / kind / path.name] = path.read_text("utf-8")
+    roles = folder / "policies" / "roles.yaml"
+    texts[roles] = _enter(texts[roles], member)
+    fresh = {path: text for path, text in texts.items() if not path.exists()}
+    if not dry_run:
+        _write(fresh)
+    return list(fresh)
+
+
+_SETTINGS = """# Settings of compliance-toolkit; each can be overridden by COMPLIANCE_NAME.
+policies = "policies"
+audits = "audits"
+home = ".compliance"
+"""
+
+
+def _enter(roles: str, member: str) -> str:
+    """Fill the empty member lists, save that of ``impersonate``, which nobody has by default."""
+    head, mark, tail = roles.partition("  impersonate:")
+    quoted = "'" + member.replace("'", "''") + "'"
+    return head.replace("members: []", f"members: [{quoted}]") + mark + tail
+
+
+def _write(texts: Mapping[Path, str]) -> None:
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename}: cannot be written: {error.strerror}"
+        ) from error

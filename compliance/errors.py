@@ -48,7 +48,7 @@ class ConfigurationError(ComplianceError):
 
 
 class PolicyError(ConfigurationError):
-    """A policy or audit plan is wrong; the message names file, line and nearest valid key."""
+    """A policy or plan is wrong; the message names file, line and the nearest valid key."""
 
 
 class MissingExtra(ConfigurationError):

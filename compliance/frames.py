@@ -135,6 +135,41 @@ def concat(frames: Sequence[Frame]) -> Frame:
     return nw.concat(list(frames), how="vertical")
 
 
+def digest(frame: Frame) -> str:
+    """Return SHA-256 over the Arrow stream of the rows: column names, types and values.
+
+    The same rows read by the same library give the same digest.
+    """
+    import hashlib
+
+    import pyarrow as pa
+
+    table = frame.to_arrow().replace_schema_metadata(None)
+    hashed = hashlib.sha256()
+    with pa.ipc.new_stream(_Hashing(hashed.update), table.schema) as stream:
+        stream.write_table(table)
+    return hashed.hexdigest()
+
+
+class _Hashing:
+    """A file that hashes what is written and keeps nothing."""
+
+    closed = False
+
+    def __init__(self, update: Any) -> None:
+        self._update = update
+
+    def write(self, data: Any) -> int:
+        self._update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Have nothing to flush: `write` hashes at once."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
 def kind_of(path: Path | str) -> str:
     """Return ``csv``, ``parquet`` or ``jsonl`` by the file's suffix.
 
@@ -154,6 +189,7 @@ def read(path: Path | str) -> Frame:
     Raises:
         InputError: no such file, an unknown suffix, or a content that does not parse.
     """
+    import narwhals.exceptions as nwe
     import pyarrow as pa
 
     path = Path(path)
@@ -162,11 +198,11 @@ def read(path: Path | str) -> Frame:
         raise InputError(f"{path}: no such file")
     try:
         return wrap(_READERS[kind](path))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
+    except (pa.ArrowException, nwe.DuplicateError, UnicodeDecodeError, OSError) as error:
         # Arrow quotes the offending cell, which may be personal: name the fault's kind only.
         raise InputError(
             f"{path}: cannot be read as {kind} ({type(error).__name__}); check its encoding "
-            "(UTF-8) and that every row has the header's number of fields"
+            "(UTF-8), that no column name repeats and every row has the header's number of fields"
         ) from None
 
 

@@ -119,6 +119,13 @@ class Dataset(Norms):
     subject_type: Name = "person"
     columns: dict[str, Column]
 
+    @model_validator(mode="after")
+    def _subject_in_clear(self) -> Dataset:
+        column = self.columns.get(self.subject or "")
+        if column is not None and column.encrypted:
+            raise ValueError("the subject column cannot be encrypted: consent is looked up by it")
+        return self
+
 
 class PIIRule(Norms):
     """What the scan does about personal data in columns not declared to hold it.
@@ -233,27 +240,31 @@ class Meaning(StrEnum):
 
 
 class Edge(Norms):
-    """A link ``child.column -> parent.column`` and its meaning."""
+    """A link ``table.column -> table.column`` and its meaning; ``table.a,b`` is a composite link."""
 
-    child: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$")]
-    parent: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$")]
+    child: Annotated[str, Field(pattern=r"^.+\.[^.]+$")]
+    parent: Annotated[str, Field(pattern=r"^.+\.[^.]+$")]
     meaning: Meaning | None = None
     reason: str = ""
 
 
 class SubjectTable(Norms):
-    """The table whose rows are the persons: its key and the columns that identify one."""
+    """The table whose rows are the persons: its key and the columns that identify one.
+
+    ``subject_type`` names the same persons in data sets: their key there is destroyed with them.
+    """
 
     table: str
     key: str
     identifiers: Annotated[tuple[str, ...], Field(min_length=1)]
+    subject_type: Name | None = None
 
 
 class Store(Norms):
     """A database in the data map; ``url`` may be ``env:NAME`` so that no secret is written down.
 
-    ``columns`` names, by ``table.column``, what is anonymised where a row must stay;
-    ``tables`` lists the tables reviewed as holding nothing about a person.
+    ``personal`` names, by table, the columns that are anonymised where a row must stay;
+    ``impersonal`` lists the tables reviewed as holding nothing about a person.
     """
 
     url: str
@@ -381,6 +392,8 @@ def _fairness_references(
         yield (*at, "norms"), norm, policy.norms, "norm"
     if rule.rows.dataset is not None:
         yield (*at, "rows", "dataset"), rule.rows.dataset, policy.datasets, "data set"
-    columns = {c for d in activity.datasets if d in policy.datasets for c in policy.datasets[d].columns}
+    columns = {
+        c for d in activity.datasets if d in policy.datasets for c in policy.datasets[d].columns
+    }
     for name in (rule.label, *rule.sensitive):
         yield at, name, columns, "column"

@@ -84,7 +84,7 @@ class Store:
     def session(self, *, write: bool = False) -> Iterator[Session]:
         """Yield a SQLModel session over `reading` or `writing`."""
         with (
-            (self.writing() if write else self.reading()) as connection,
+            self.writing() if write else self.reading() as connection,
             Session(connection) as session,
         ):
             yield session
@@ -119,7 +119,11 @@ def connect(url: str) -> sa.Engine:
 
 def _with_driver(url: sa.URL) -> sa.URL:
     """``postgresql://`` and ``mysql://`` mean the drivers that our extras install."""
-    drivers = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
+    drivers = {
+        "postgresql": "postgresql+psycopg",
+        "mysql": "mysql+pymysql",
+        "mariadb": "mariadb+pymysql",
+    }
     return url.set(drivername=drivers.get(url.drivername, url.drivername))
 
 

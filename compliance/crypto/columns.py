@@ -18,7 +18,12 @@ from compliance.frames import Frame
 
 
 def encrypt(
-    frame: Frame, names: Sequence[str], ring: Keyring, *, table: str, row_key: str | None = None
+    frame: Frame,
+    names: Sequence[str],
+    ring: Keyring,
+    *,
+    table: str,
+    rows: Sequence[object] | None = None,
 ) -> Frame:
     """Return the frame with these columns sealed; a missing value stays missing.
 
@@ -27,9 +32,9 @@ def encrypt(
         names: the columns to seal: text, numbers, booleans, dates or bytes.
         ring: the keys; each column has its own.
         table: the table or data set that the cells belong to.
-        row_key: a column whose value is bound in, so that cells cannot change rows.
+        rows: a key for each row that is bound in, so that cells cannot change rows.
     """
-    rows = _rows(frame, row_key)
+    keys = _keys(frame, rows)
     for name in names:
         key = ring.column(table, name)
         cipher = AESGCM(key.material)
@@ -37,14 +42,19 @@ def encrypt(
             None
             if value is None
             else aead.seal(cipher, key.id, _encode(value), _place(ring, table, name, row))
-            for value, row in zip(frames.column(frame, name), rows, strict=True)
+            for value, row in zip(frames.column(frame, name), keys, strict=True)
         ]
         frame = frames.with_column(frame, name, cells)
     return frame
 
 
 def decrypt(
-    frame: Frame, names: Sequence[str], ring: Keyring, *, table: str, row_key: str | None = None
+    frame: Frame,
+    names: Sequence[str],
+    ring: Keyring,
+    *,
+    table: str,
+    rows: Sequence[object] | None = None,
 ) -> Frame:
     """Return the frame with these columns opened; cells may be bytes or base64 text.
 
@@ -52,22 +62,24 @@ def decrypt(
         DecryptionFailed: a cell is no sealed cell of this table, column and row.
         KeyDestroyed: the key was destroyed.
     """
-    rows = _rows(frame, row_key)
+    keys = _keys(frame, rows)
     for name in names:
         cells = [
             None
             if value is None
             else _decode(ring.open_sealed(_raw(value), _the_place(ring, table, name, row)))
-            for value, row in zip(frames.column(frame, name), rows, strict=True)
+            for value, row in zip(frames.column(frame, name), keys, strict=True)
         ]
         frame = frames.with_column(frame, name, cells)
     return frame
 
 
-def _rows(frame: Frame, row_key: str | None) -> list[str | None]:
-    if row_key is None:
+def _keys(frame: Frame, rows: Sequence[object] | None) -> list[str | None]:
+    if rows is None:
         return [None] * len(frame)
-    return [None if v is None else identity_text(v) for v in frames.column(frame, row_key)]
+    if len(rows) != len(frame):
+        raise InputError(f"{len(rows)} row keys for {len(frame)} rows")
+    return [None if row is None else identity_text(row) for row in rows]
 
 
 def _the_place(ring: Keyring, table: str, column: str, row: str | None) -> aead.Place:
@@ -92,7 +104,7 @@ def _encode(value: Any) -> bytes:
     value = value.item() if hasattr(value, "item") else value
     for kind, letter, text in _TYPES:
         if isinstance(value, kind):
-            return letter + text(value)
+            return letter + bytes(text(value))
     raise InputError(f"cannot seal a {type(value).__name__}; use text, numbers, dates or bytes")
 
 

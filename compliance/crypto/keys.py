@@ -33,7 +33,7 @@ from compliance.store import Store
 
 _KEY = WrappedKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 CACHE_SECONDS = 60.0  # how long another process may still use a key after it was destroyed
-KINDS = ("domain", "column", "subject", "lookup", "signing")
+KINDS = ("domain", "column", "subject", "model", "lookup", "signing")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -126,7 +126,7 @@ class Keyring:
             ConfigurationError: the store has keys but the master key file is missing.
             DecryptionFailed: the master key is not the one this store was made with.
         """
-        if not path.exists() and not _has_keys(store):
+        if not path.exists() and not has_keys(store):
             with contextlib.suppress(ConfigurationError):  # another process was first: use its key
                 master.create(path, passphrase)
         ring = cls(store, master.load(path, _ask(passphrase)), tenant)
@@ -138,6 +138,10 @@ class Keyring:
     def column(self, table: str, column: str) -> Key:
         """Return the current key of a column, made on first use."""
         return self._named("column", f"{table}.{column}")
+
+    def model(self, name: str) -> Key:
+        """Return the key of a model's versions, made on first use."""
+        return self._named("model", name)
 
     def subject(self, subject_type: str, identifier: object) -> Key:
         """Return the key of a data subject, made on first use."""
@@ -219,7 +223,11 @@ class Keyring:
         where = (_KEY.c.kind == "subject") & (_KEY.c.name == name) & _KEY.c.destroyed.is_(None)
         ids = connection.execute(sa.select(_KEY.c.id).where(where)).scalars().all()
         for key_id in ids:
-            gone = {"wrapped": None, "destroyed": _now(), "name": f"destroyed-{secrets.token_hex(8)}"}
+            gone = {
+                "wrapped": None,
+                "destroyed": _now(),
+                "name": f"destroyed-{secrets.token_hex(8)}",
+            }
             connection.execute(sa.update(_KEY).where(_KEY.c.id == key_id).values(gone))
             self._cache.pop(key_id, None)
         self._names.pop(("subject", name), None)
@@ -229,7 +237,11 @@ class Keyring:
 
     def _named(self, kind: str, name: str) -> Key:
         key_id = self._names.get((kind, name))
-        if key_id is not None and key_id in self._cache and self._cache[key_id][0] > time.monotonic():
+        if (
+            key_id is not None
+            and key_id in self._cache
+            and self._cache[key_id][0] > time.monotonic()
+        ):
             return self._cache[key_id][1]
         row = self._find(kind, name) or self._make(kind, name)
         self._names[kind, name] = row.id
@@ -286,7 +298,8 @@ def _current(kind: str, name: str) -> sa.Select[tuple[object, ...]]:
     return sa.select(_KEY).where(where).order_by(_KEY.c.epoch.desc()).limit(1)
 
 
-def _has_keys(store: Store) -> bool:
+def has_keys(store: Store) -> bool:
+    """Say whether a store holds keys already: then only their own master key will do."""
     with store.reading() as connection:
         return connection.execute(sa.select(_KEY.c.id).limit(1)).first() is not None
 

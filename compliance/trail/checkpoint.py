@@ -72,7 +72,10 @@ class Checkpoint:
         if len(lines) < 4 or not all(lines[:3]) or lines[-1]:  # noqa: PLR2004  three lines and an end
             raise TrailCorrupt("the checkpoint has not the three lines it needs")
         size, root = lines[1], _decode(lines[2])
-        if not re.fullmatch(r"0|[1-9][0-9]{0,18}", size) or len(root) != hashlib.sha256().digest_size:
+        if (
+            not re.fullmatch(r"0|[1-9][0-9]{0,18}", size)
+            or len(root) != hashlib.sha256().digest_size
+        ):
             raise TrailCorrupt("the checkpoint's size or root is malformed")
         return cls(lines[0], int(size), root)
 

@@ -9,7 +9,7 @@ that transaction has committed.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,11 @@ class Trail:
             raise StoreError("the trail's head moved under this transaction; nothing was recorded")
 
     def read(
-        self, *, start: int = 0, newest_first: bool = False, **filters: str | None
+        self,
+        *,
+        start: int = 0,
+        newest_first: bool = False,
+        filters: Mapping[str, str | None] | None = None,
     ) -> Iterator[Recorded]:
         """Yield entries from an index on, or backwards from the end, by exact filters.
 
@@ -88,12 +92,14 @@ class Trail:
             newest_first: the last entry first.
             filters: ``event``, ``actor``, ``activity``, ``subject``, ``outcome``; None is ignored.
         """
-        where = [_ENTRY.c[name] == value for name, value in filters.items() if value is not None]
+        where = [
+            _ENTRY.c[name] == value for name, value in (filters or {}).items() if value is not None
+        ]
         order = _ENTRY.c.index.desc() if newest_first else _ENTRY.c.index
         query = sa.select(_ENTRY.c.index, _ENTRY.c.body).where(_ENTRY.c.index >= start, *where)
         with self.store.reading() as connection:
             for row in connection.execute(query.order_by(order).execution_options(yield_per=PAGE)):
-                yield Recorded(row.index, bytes(row.body), entries.parse(bytes(row.body)))
+                yield Recorded(row[0], bytes(row.body), entries.parse(bytes(row.body)))
 
     def size(self) -> int:
         """Return the number of entries."""

@@ -17,7 +17,9 @@ class Entry(Table, table=True):
 
     __tablename__ = "compliance_trail_entry"
 
-    index: int = Field(primary_key=True, sa_type=sa.BigInteger, sa_column_kwargs={"autoincrement": False})
+    index: int = Field(
+        primary_key=True, sa_type=sa.BigInteger, sa_column_kwargs={"autoincrement": False}
+    )
     body: bytes
     leaf_hash: bytes
     root: bytes | None = None

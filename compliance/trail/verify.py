@@ -19,7 +19,7 @@ _COLUMNS = ("time", "event", "actor", "activity", "subject", "outcome")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong: ``payload``, ``leaf``, ``column``, ``gap``, ``head``, ``signature``."""
+    """One fault, of kind ``payload``, ``leaf``, ``column``, ``gap``, ``head`` or ``signature``."""
 
     kind: str
     index: int | None
@@ -83,7 +83,9 @@ class _Walk:
         body, leaf = bytes(row.body), bytes(row.leaf_hash)
         if row.index != self.expected:
             self.faults.append(
-                Fault("gap", self.expected, f"entry {self.expected} is missing; next is {row.index}")
+                Fault(
+                    "gap", self.expected, f"entry {self.expected} is missing; next is {row.index}"
+                )
             )
         self.expected = row.index + 1
         actual = merkle.leaf_hash(body)
@@ -102,7 +104,9 @@ class _Walk:
             return
         self.parted = True
         if clean:
-            span = f"entries {self.anchored} to {index}" if index > self.anchored else f"entry {index}"
+            span = (
+                f"entries {self.anchored} to {index}" if index > self.anchored else f"entry {index}"
+            )
             self.faults.append(
                 Fault("leaf", self.anchored, f"{span}: rewritten together with the leaf hash")
             )
@@ -128,7 +132,9 @@ def _head_faults(head: Any, walk: _Walk, verifier: checkpoint.Verifier) -> Itera
             yield Fault("head", None, "there are entries but no head")
         return
     if walk.bodies.size != head.size:
-        yield Fault("head", None, f"the head says {head.size} entries, there are {walk.bodies.size}")
+        yield Fault(
+            "head", None, f"the head says {head.size} entries, there are {walk.bodies.size}"
+        )
     elif walk.bodies.root() != bytes(head.root):
         yield _root_fault(head, walk)
     if head.size:

@@ -1,0 +1,1 @@
+"""Audits: plans of checks, and what they found."""

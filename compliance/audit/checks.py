@@ -1,0 +1,156 @@
+"""The checks: each turns a source into outcomes. Ids and meanings stand in docs/checks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from compliance import frames
+from compliance.errors import InputError
+from compliance.findings import Finding, Outcome, Place, Scalar, Severity, Verdict
+from compliance.policy import Norm, PIIRule
+from compliance.store import Store
+from compliance.trail import checkpoint, verify
+
+Progress = Callable[[int, int, str], None]
+_POSITIVE = (1, True, "1", "yes", "true", "y")
+
+
+def quiet(_done: int, _total: int, _label: str) -> None:
+    """Show no progress."""
+
+
+def pii(source: str, rule: PIIRule, progress: Progress = quiet) -> Iterator[Outcome]:
+    """Scan a file, a folder or a SQLAlchemy URL for personal data."""
+    from compliance.pii import scan
+
+    if "://" in source:
+        yield from scan.scan_database(source, rule=rule, progress=progress)
+    else:
+        yield from scan.scan_path(Path(source), rule=rule, progress=progress)
+
+
+def fairness(
+    source: str | Path,
+    *,
+    label: str,
+    prediction: str,
+    sensitive: Sequence[str],
+    norms: Mapping[str, Norm],
+    positive: Any = None,
+) -> Outcome:
+    """Audit the predictions in a file against norms.
+
+    Args:
+        source: a CSV, Parquet or JSONL file.
+        label: the column of true outcomes.
+        prediction: the column of predicted outcomes.
+        sensitive: the columns of groups.
+        norms: the norms to hold the gaps to, by name.
+        positive: the favourable value; default: 1, true or yes, whichever occurs.
+
+    Raises:
+        InputError: columns missing, scores instead of decisions, or no positive value found.
+    """
+    from compliance.fairness import Tally, assess, crosscheck
+
+    frame = frames.read(source)
+    columns = [frames.column(frame, name) for name in (label, prediction, *sensitive)]
+    if len(frame) == 0:
+        raise InputError(f"{source}: no rows to audit")
+    chosen = _positive(positive, columns[0], columns[1])
+    groups = dict(zip(sensitive, columns[2:], strict=True))
+    tally = Tally.from_values(columns[0], columns[1], groups, positive=chosen)
+    facts = crosscheck(columns[0], columns[1], groups, positive=chosen)
+    return assess(tally, norms, source=str(source), facts=facts)
+
+
+def _positive(given: Any, label: list[Any], prediction: list[Any]) -> Any:
+    """Return the favourable value as the columns write it; guess only what is unmistakable."""
+    values = {v for v in (*label, *prediction) if v is not None}
+    if given is not None:
+        match = [v for v in values if v == given or str(v) == str(given)]
+        if match:
+            return match[0]
+        raise InputError(f"--positive {given!r} occurs neither in the labels nor the predictions")
+    match = [v for v in values if (v.strip().lower() if isinstance(v, str) else v) in _POSITIVE]
+    if len(match) == 1:
+        return match[0]
+    raise InputError("cannot tell the favourable outcome; name it with --positive VALUE")
+
+
+def trail(store: Store, verifier: checkpoint.Verifier, progress: Progress = quiet) -> Outcome:
+    """Verify the audit store."""
+    result = verify.check(store, verifier, lambda done, total: progress(done, total, "entries"))
+    findings = tuple(
+        Finding(
+            "trail.verify",
+            Severity.CRITICAL,
+            fault.message,
+            Place("trail", "entries", None if fault.index is None else str(fault.index)),
+            kind=fault.kind,
+            count=1,
+        )
+        for fault in result.faults
+    )
+    verdict = Verdict.FAIL if findings else Verdict.PASS
+    summary = (
+        f"The audit store was changed: {result.faults[0].message}."
+        if findings
+        else f"All {result.size} entries lead to the signed head. Level: {result.level}; "
+        "NOT ANCHORED: whoever holds the signing key could have rewritten the whole log."
+    )
+    facts: dict[str, Scalar] = {
+        "entries": result.size,
+        "root": result.root.hex(),
+        "level": result.level,
+    }
+    return Outcome("trail.verify", "Audit store", verdict, summary, findings, facts=facts)
+
+
+def policy(folder: Path) -> Outcome:
+    """Load the policy; a wrong one raises PolicyError with file, line and nearest key."""
+    from compliance.policy import Policy
+
+    loaded = Policy.load(folder)
+    counts = {
+        name: len(getattr(loaded, name))
+        for name in ("roles", "purposes", "datasets", "activities", "budgets", "norms", "stores")
+    }
+    empty = tuple(
+        Finding(
+            "policy.check",
+            Severity.LOW,
+            f"role {name!r} has no member: nobody can act in it",
+            Place(str(folder), "roles", name),
+            kind="empty-role",
+        )
+        for name, role in loaded.roles.items()
+        if not role.members and name != "impersonate"
+    )
+    summary = f"The policy is consistent; its digest is {loaded.digest}."
+    facts: dict[str, Scalar] = {"digest": loaded.digest, **counts}
+    return Outcome("policy.check", "Policy", Verdict.PASS, summary, empty, facts=facts)
+
+
+def models(results: Iterable[tuple[str, str, str | None]]) -> Outcome:
+    """Report sealed models: name, version, and what is wrong with each, or None."""
+    rows = list(results)
+    findings = tuple(
+        Finding(
+            "model.verify", Severity.CRITICAL, fault, Place("models", name, version), "model", 1
+        )
+        for name, version, fault in rows
+        if fault
+    )
+    if not rows:
+        summary, verdict = "There is no sealed model to verify.", Verdict.INSUFFICIENT
+    elif findings:
+        summary = f"{len(findings)} of {len(rows)} sealed models are not what was sealed."
+        verdict = Verdict.FAIL
+    else:
+        summary, verdict = f"All {len(rows)} sealed models verify.", Verdict.PASS
+    return Outcome(
+        "model.verify", "Sealed models", verdict, summary, findings, facts={"models": len(rows)}
+    )

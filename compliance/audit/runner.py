@@ -1,0 +1,98 @@
+"""Running a plan: every check in order, one verdict, and an exit code that cannot lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compliance.audit import checks
+from compliance.audit.plan import Check, FairnessCheck, ModelsCheck, PiiCheck, Plan, PolicyCheck
+from compliance.errors import ConfigurationError
+from compliance.findings import Outcome, Severity, Verdict
+from compliance.policy import Policy
+from compliance.store import Store
+from compliance.trail import checkpoint
+
+PASS, FINDINGS, INSUFFICIENT, UNFINISHED = 0, 1, 3, 4
+UNREAD = "pii.unread"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What checks need beyond their source; opened by the caller, who knows the keys.
+
+    Attributes:
+        root: what relative sources are relative to.
+        policies: the folder of norms.
+        policy: the norms.
+        trail: opens the audit store and the key that its head is signed with.
+        models: verifies every sealed model: name, version, fault or None.
+    """
+
+    root: Path
+    policies: Path
+    policy: Policy
+    trail: Callable[[], tuple[Store, checkpoint.Verifier]]
+    models: Callable[[], Iterable[tuple[str, str, str | None]]]
+    progress: checks.Progress = field(default=checks.quiet)
+
+
+def run(plan: Plan, world: World) -> list[Outcome]:
+    """Run every check of a plan, in order."""
+    return [outcome for check in plan.checks for outcome in _run_one(check, world)]
+
+
+def _run_one(check: Check, world: World) -> Iterator[Outcome]:
+    match check:
+        case PiiCheck():
+            yield from checks.pii(_source(check.source, world.root), check.rule, world.progress)
+        case FairnessCheck():
+            yield _fairness(check, world)
+        case PolicyCheck():
+            yield checks.policy(world.policies)
+        case ModelsCheck():
+            yield checks.models(world.models())
+        case _:
+            store, verifier = world.trail()
+            yield checks.trail(store, verifier, world.progress)
+
+
+def _fairness(check: FairnessCheck, world: World) -> Outcome:
+    return checks.fairness(
+        _source(check.source, world.root),
+        label=check.label,
+        prediction=check.prediction,
+        sensitive=check.sensitive,
+        positive=check.positive,
+        norms={name: world.policy.norm(name) for name in check.norms},
+    )
+
+
+def _source(source: str, root: Path) -> str:
+    """Return a path under the root, or a URL; ``env:NAME`` keeps secrets out of the plan."""
+    if source.startswith("env:"):
+        name = source.removeprefix("env:")
+        if name not in os.environ:
+            raise ConfigurationError(f"the plan reads {name} from the environment; it is not set")
+        return os.environ[name]
+    return source if "://" in source else str(root / source)
+
+
+def exit_code(
+    outcomes: Sequence[Outcome], fail_on: Severity, *, allow_insufficient: bool = False
+) -> int:
+    """Return the exit code: 0 pass, 1 findings, 3 insufficient evidence, 4 not all was read.
+
+    What was found outweighs what could not be read; both outweigh what was too little.
+    """
+    found = [f for o in outcomes for f in o.at_least(fail_on) if f.check != UNREAD]
+    if found:
+        return FINDINGS
+    if any(f.check == UNREAD for o in outcomes for f in o.findings):
+        return UNFINISHED
+    verdicts = [o.verdict for o in outcomes]
+    if not verdicts or Verdict.INSUFFICIENT in verdicts:
+        return PASS if allow_insufficient else INSUFFICIENT
+    return PASS

@@ -1,0 +1,121 @@
+"""The command line: ``compliance``. Findings and data go to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import click
+import typer
+
+from compliance.cli import (
+    audit,
+    consent,
+    datamap,
+    demo,
+    doctor,
+    keys,
+    model,
+    policy,
+    project,
+    request,
+    trail,
+)
+from compliance.cli.context import Options
+from compliance.errors import ComplianceError
+
+UNFINISHED = 4
+
+app = typer.Typer(
+    name="compliance",
+    help="Prove that personal data is handled lawfully: audits, requests, trail, keys.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(audit.app, name="audit")
+app.add_typer(request.app, name="request")
+app.add_typer(datamap.app, name="datamap")
+app.add_typer(trail.app, name="trail")
+app.add_typer(policy.app, name="policy")
+app.add_typer(keys.app, name="keys")
+app.add_typer(consent.app, name="consent")
+app.add_typer(model.app, name="model")
+app.add_typer(model.budget, name="budget")
+app.command("init")(project.init)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001  typer's callback signature
+    if value:
+        from compliance import __version__
+
+        typer.echo(f"compliance-toolkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    root: Annotated[
+        str | None, typer.Option("--root", "-C", help="Directory whose settings are used.")
+    ] = None,
+    acting_as: Annotated[
+        str | None, typer.Option("--as", help="Act on behalf of; needs the role impersonate.")
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Collect what every command shares."""
+    context.obj = Options(root=root, acting_as=acting_as)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 pass, 1 findings, 2 usage, 3 insufficient, 4 unfinished."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  a code for each end
+    """Run the command and return its exit code; a crash is 4, never 1."""
+    try:
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        sys.stdout.flush()
+    except ComplianceError as error:
+        return _fail(f"error: {error}", error.exit_code)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code if error.exit_code != 1 else UNFINISHED
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; what was finished is recorded", UNFINISHED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNFINISHED
+    except Exception as error:  # noqa: BLE001  a crash has an exit code of its own
+        return _crash(error)
+    return code if isinstance(code, int) else 0
+
+
+def _crash(error: Exception) -> int:
+    """Say what crashed and where, without the error's text: it may quote data."""
+    if os.environ.get("COMPLIANCE_DEBUG"):
+        traceback.print_exc()
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119  a name, not a path
+    return _fail(
+        f"internal error: {type(error).__name__} at {where}; please report it "
+        "(COMPLIANCE_DEBUG=1 shows the traceback, which may quote your data)",
+        UNFINISHED,
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)  # noqa: T201  the command line's own error
+    return code

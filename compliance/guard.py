@@ -1,0 +1,426 @@
+"""The guard: reads the policy, assembles the controls, and wraps the user's functions."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from compliance import config, frames
+from compliance.access import consent, identity, rbac
+from compliance.access.control import Authorise, ConsentRows, Minimise
+from compliance.controls import (
+    Call,
+    Control,
+    Opening,
+    Phase,
+    Pipeline,
+    active,
+    current,
+    outside,
+    wrap,
+)
+from compliance.crypto import columns
+from compliance.crypto.control import Unseal
+from compliance.crypto.keys import Keyring
+from compliance.crypto.sealer import Sealer
+from compliance.dp.control import Deliver, Reserve, Settle
+from compliance.dp.ledger import Ledger
+from compliance.errors import InputError, NotPrivate, PurposeError, Refused, UnregisteredData
+from compliance.fairness.control import Audit, HoldBack, TallyDecisions
+from compliance.findings import Outcome
+from compliance.handle import Handle, content_of
+from compliance.models.control import Seal, Vault
+from compliance.pii.control import Scan
+from compliance.policy import Policy
+from compliance.store import Store
+from compliance.trail.control import RecordIntent, RecordOutcome
+from compliance.trail.entries import Event
+from compliance.trail.log import Trail
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Run:
+    """What a guarded body may ask for; it is the first argument of training and decision bodies."""
+
+    def __init__(self, guard: Guard, call: Call, pipeline: Pipeline) -> None:
+        self._guard = guard
+        self._call = call
+        self._pipeline = pipeline
+
+    def __repr__(self) -> str:
+        return f"<run {self.id} of {self._call.name!r}>"
+
+    @property
+    def id(self) -> str:
+        """Return the id that the trail entries of this run share."""
+        return self._call.id
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Return what the audits of this run found."""
+        return tuple(self._call.outcomes)
+
+    def open(self, data: Any) -> Any:
+        """Open a closed data set for this activity and return its frame.
+
+        Raises:
+            UnregisteredData: a frame that came from no registered data set.
+            PurposeError: the activity does not name the data set.
+            ConsentMissing: no row is left.
+            PIIFound: the scan found what the policy blocks.
+        """
+        opening = self._guard.opening(self._call, data)
+        self._pipeline.open(self._call, opening)
+        return frames.native(opening.frame)
+
+    def private(
+        self, model: Any, optimizer: Any = None, loader: Any = None, *, epochs: int = 1
+    ) -> Any:
+        """Return model, optimizer and loader, made differentially private under the policy's cap.
+
+        Args:
+            model: a ``torch.nn.Module``.
+            optimizer: over the model's parameters.
+            loader: a ``DataLoader`` over the opened rows; sampled by Poisson from now on.
+            epochs: how many passes the body will make; one step more is refused.
+
+        Raises:
+            NotPrivate: the policy knows no budget, or the model cannot be made private.
+        """
+        from compliance.dp.training import make_private
+
+        rule = self._call.activity.privacy
+        if rule is None:
+            raise NotPrivate(
+                f"activity {self._call.name!r} has no privacy rule; add one to the policy"
+            )
+        if self._call.private is not None:
+            raise NotPrivate("run.private was called twice in one run; the budget covers one")
+        self._call.private = make_private(model, optimizer, loader, rule, epochs=epochs)
+        return self._call.private.model, self._call.private.optimizer, self._call.private.loader
+
+    def predictor(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Say how to get predictions for a frame from the result; usable as a decorator."""
+        self._call.predictor = function
+        return function
+
+    def model(self, *, into: Any = None, version: str | None = None) -> Any:
+        """Return the sealed model of this activity, verified before a byte of it is parsed."""
+        self._call.model = self._guard.load(self._call.name, into=into, version=version)
+        return self._call.model
+
+    def release(self, model: R) -> R:
+        """Hand over the model of an activity block; it is audited and sealed at the block's end."""
+        self._call.result = model
+        return model
+
+
+class Guard:
+    """Reads the policy once and wraps functions so that every call is held to it.
+
+    Attributes:
+        settings: where everything is.
+        policy: the norms in force.
+        identity: who acts.
+        trail: the audit store.
+        keys: the key hierarchy.
+        consents: what subjects agreed to.
+        ledger: the privacy budget.
+        vault: sealed models.
+    """
+
+    def __init__(self, start: Path | str | None = None, **overrides: str | Path | None) -> None:
+        """Open policy, keys and audit store.
+
+        Args:
+            start: where to look for settings; default: the working directory, upwards.
+            overrides: settings by name, as in `compliance.config.Settings`.
+
+        Raises:
+            PolicyError: a policy file is wrong.
+            StoreError: the audit store cannot be opened.
+            ConfigurationError: the keys do not belong to the store.
+        """
+        self.settings = config.load(start, overrides=overrides)
+        self.policy = Policy.load(self.settings.policies)
+        self.identity = identity.current(self.settings)
+        self.authority = rbac.Authority(self.policy)
+        self.store = Store.open(self.settings.database_url)
+        self.keys = Keyring.open(self.store, self.settings.key_file, tenant=self.settings.tenant)
+        self.trail = Trail(self.store, self.keys.signer())
+        self.consents = consent.Consents(self.store, self.trail, self.keys, self.policy)
+        self.ledger = Ledger(self.store)
+        self.vault = Vault(self.settings.models, partial(Sealer, self.keys), self.keys.signer())
+        self._loaders: dict[str, Callable[[], Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"<guard of {self.settings.root}, policy {self.policy.digest[:12]}>"
+
+    # -- decorators ------------------------------------------------------------------
+
+    def dataset(self, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Register a function that loads a data set.
+
+        Outside an activity the function returns a closed handle; inside, the opened frame.
+        """
+        self.policy.dataset(name)
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            prepare = partial(self._prepare, "dataset", name)
+            wrapped = wrap(function, prepare, lambda _call, a, k: (a, k), self._deliver)
+            self._loaders[name] = wrapped
+            return wrapped
+
+        return decorate
+
+    def training(self, name: str) -> Callable[[Callable[Concatenate[Run, P], R]], Callable[P, R]]:
+        """Register a function that trains a model; its first parameter is the `Run`."""
+        return self._with_run("training", name)
+
+    def decision(self, name: str) -> Callable[[Callable[Concatenate[Run, P], R]], Callable[P, R]]:
+        """Register a function that decides about people with the sealed model of an activity."""
+        return self._with_run("decision", name)
+
+    def _with_run(self, kind: str, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        self.policy.activity(name)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            prepare = partial(self._prepare, kind, name)
+            wrapped = wrap(function, prepare, self._arguments, lambda _call, result: result)
+            wrapped.__signature__ = _without_run(function)  # type: ignore[attr-defined]
+            return wrapped
+
+        return decorate
+
+    @contextlib.contextmanager
+    def activity(self, name: str) -> Iterator[Run]:
+        """Run a block, as in a notebook, as an activity: ``with guard.activity(...) as run``."""
+        self.policy.activity(name)
+        call, pipeline = self._prepare("activity", name, (), {})
+        with pipeline.around(call), active(call):
+            yield Run(self, call, pipeline)
+
+    # -- models, consent, columns -------------------------------------------------------
+
+    def load(self, name: str, *, into: Any = None, version: str | None = None) -> Any:
+        """Return a sealed model after its signature, digest and place were verified.
+
+        Args:
+            name: the activity that trained it.
+            into: for PyTorch, a module of the same shape to load the parameters into.
+            version: default: the newest.
+
+        Raises:
+            ModelRejected: not what was sealed; nothing of it was parsed.
+        """
+        self.authority.require(self.identity, f"model/{name}", "load")
+        return self.vault.load(name, into=into, version=version)
+
+    def encrypt(self, dataset: str, frame: Any) -> Any:
+        """Return a frame with the columns sealed that the policy declares as encrypted."""
+        norms = self.policy.dataset(dataset)
+        table = frames.wrap(frame)
+        names = [n for n, c in norms.columns.items() if c.encrypted and n in table.columns]
+        rows = frames.column(table, norms.subject) if norms.subject else None
+        sealed = columns.encrypt(table, names, self.keys, table=dataset, rows=rows)
+        return frames.native(sealed)
+
+    def consent(
+        self,
+        state: consent.State,
+        subjects: list[Any],
+        *,
+        purpose: str,
+        subject_type: str = "person",
+    ) -> int:
+        """Record that subjects gave, withdrew or opted out; return how many."""
+        action = {"given": "record", "withdrawn": "withdraw", "opted-out": "opt-out"}[state]
+        self.authority.require(self.identity, f"consent/{purpose}", action)
+        return self.consents.record(
+            self.event(""), subjects, purpose=purpose, state=state, subject_type=subject_type
+        )
+
+    def event(self, what: str, **fields: Any) -> Event:
+        """Return an event that carries this guard's identity and policy digest."""
+        who = self.identity
+        return Event(
+            event=what,
+            actor=who.actor,
+            method=who.method.value,
+            account=who.account,
+            on_behalf_of=who.on_behalf_of,
+            policy=self.policy.digest,
+            **fields,
+        )
+
+    # -- the machinery --------------------------------------------------------------------
+
+    def _prepare(
+        self, kind: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Call, Pipeline]:
+        call = Call(kind, name, self.policy, self.identity)
+        pipeline = Pipeline(self._controls(kind))
+        if kind != "dataset":
+            call.facts["arguments"] = len(args) + len(kwargs)
+            pipeline = Pipeline([*self._controls(kind), _Gather(self, args, kwargs)])
+        return call, pipeline
+
+    def _controls(self, kind: str) -> list[Control]:
+        controls: list[Control] = [
+            RecordIntent(self.trail),
+            Authorise(self.authority, self.identity),
+            RecordOutcome(self.trail),
+        ]
+        if kind == "dataset":
+            return controls
+        controls += [ConsentRows(self.consents), Minimise(), Unseal(self.keys), HoldBack(self.keys)]
+        controls += [Scan()]
+        if kind == "decision":
+            return [*controls, _SealedModel(), TallyDecisions()]
+        seal = Seal(self.vault, self.trail)
+        return [
+            *controls,
+            Reserve(self.ledger, self.trail),
+            Deliver(),
+            Audit(),
+            Settle(self.ledger, self.trail),
+            seal,
+        ]
+
+    def opening(self, call: Call, data: Any, *, audits: bool = False) -> Opening:
+        """Return data as an opening of a call: from a handle, or unregistered where allowed."""
+        if isinstance(data, Handle):
+            return Opening(data.dataset, frames.wrap(content_of(data)), audits=audits)
+        if not frames.is_frame(data):
+            raise InputError(f"cannot open a {type(data).__name__}; pass what a data set returned")
+        if call.activity.unregistered != "scan":
+            raise UnregisteredData(
+                "this frame came from no registered data set; load it in a function decorated "
+                "with @guard.dataset(name), or set unregistered: scan for the activity"
+            )
+        return Opening("", frames.wrap(data))
+
+    def audit_data(self, call: Call) -> Opening | None:
+        """Return the data set that the policy names for the audit, loaded by its own function."""
+        rule = call.activity.fairness
+        if rule is None or rule.rows.dataset is None or call.kind == "decision":
+            return None
+        loader = self._loaders.get(rule.rows.dataset)
+        if loader is None:
+            raise PurposeError(
+                f"the audit needs data set {rule.rows.dataset!r}; register a function without "
+                f"arguments for it: @guard.dataset({rule.rows.dataset!r})"
+            )
+        with outside():
+            handle = loader()
+        if not isinstance(handle, Handle):
+            raise InputError(f"the audit's data set {rule.rows.dataset!r} needs a plain function")
+        return self.opening(call, handle, audits=True)
+
+    def _arguments(
+        self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what the body gets: the run, and each handle replaced by its opened frame."""
+        opened = iter([o for o in call.openings if not o.audits])
+
+        def replace(value: Any) -> Any:
+            return frames.native(next(opened).frame) if _is_data(value) else value
+
+        run = Run(self, call, Pipeline(self._controls(call.kind)))
+        values = tuple(_walk(value, replace) for value in args)
+        return (run, *values), {name: _walk(value, replace) for name, value in kwargs.items()}
+
+    def _deliver(self, call: Call, data: Any) -> Any:
+        """Return a closed handle, or inside an activity the opened frame."""
+        if not frames.is_frame(data):
+            raise InputError(
+                f"data set {call.name!r} returned a {type(data).__name__}; return a data frame"
+            )
+        handle = Handle(call.name, self.policy.digest, data)
+        running = current()
+        if running is None:
+            return handle
+        return Run(self, running, Pipeline(self._controls(running.kind))).open(handle)
+
+
+class _Gather:
+    """Collect the data among the arguments, before the data phases look at it."""
+
+    phase = Phase.AUTHORISE  # registered last, so it runs after the role check
+
+    def __init__(self, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._guard = guard
+        self._values = (*args, *kwargs.values())
+
+    def __call__(self, call: Call) -> None:
+        """Put every frame and handle into the call; refuse rows that came in sideways."""
+
+        def gather(value: Any) -> Any:
+            if _is_data(value):
+                call.fresh.append(self._guard.opening(call, value))
+            else:
+                _refuse_sideways(call, value)
+            return value
+
+        for value in self._values:
+            _walk(value, gather)
+        audit = self._guard.audit_data(call)
+        if audit is not None:
+            call.fresh.append(audit)
+
+
+class _SealedModel:
+    """A decision is taken with the sealed model, or not at all."""
+
+    phase = Phase.AUDIT
+
+    def __call__(self, call: Call) -> None:
+        """Refuse a decision whose body never asked for the sealed model."""
+        if call.model is None:
+            raise Refused("a decision is taken with the sealed model; get it with run.model()")
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, Handle) or frames.is_frame(value)
+
+
+def _refuse_sideways(call: Call, value: Any) -> None:
+    """Refuse arrays, tensors, columns and loaders, and a model passed to a decision."""
+    kind = type(value)
+    root = kind.__module__.partition(".")[0]
+    carries = root == "numpy" and getattr(value, "ndim", 0) > 0
+    carries = carries or (root == "torch" and hasattr(value, "ndim") and value.ndim > 0)
+    carries = carries or kind.__module__.startswith("torch.utils.data") or frames.is_series(value)
+    if carries and call.activity.unregistered != "scan":
+        raise UnregisteredData(
+            f"a {kind.__module__}.{kind.__name__} would carry rows past the controls; pass the "
+            "data set's handle and build arrays inside the body"
+        )
+    if call.kind == "decision" and hasattr(value, "predict"):
+        raise Refused("a decision takes no model as an argument; get the sealed one: run.model()")
+
+
+_CONTAINERS: tuple[type, ...] = (list, tuple, set, frozenset)
+
+
+def _walk(value: Any, visit: Callable[[Any], Any]) -> Any:
+    """Visit every value inside lists, tuples, sets and dictionaries; return them rebuilt."""
+    if type(value) is dict:
+        return {key: _walk(item, visit) for key, item in value.items()}
+    if type(value) in _CONTAINERS:
+        return type(value)(_walk(item, visit) for item in value)
+    return visit(value)
+
+
+def _without_run(function: Callable[..., Any]) -> inspect.Signature:
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    if not parameters:
+        raise InputError(f"{function.__qualname__} needs a first parameter for the run")
+    return signature.replace(parameters=parameters[1:])

@@ -1,0 +1,99 @@
+"""Sealing as a control, and the vault that holds what was sealed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from compliance import frames
+from compliance.controls import Call, Phase
+from compliance.errors import ComplianceError, ModelRejected
+from compliance.models import artefact
+from compliance.models.manifest import Manifest, Origin
+from compliance.trail.control import event_of
+from compliance.trail.log import Trail
+
+
+class Key(artefact.Signer, artefact.Verifier, Protocol):
+    """Signs manifests and checks their signatures."""
+
+
+class Vault:
+    """Sealed models of one project."""
+
+    def __init__(self, folder: Path, sealer: Callable[[str], artefact.Sealer], key: Key) -> None:
+        self.folder = folder
+        self._sealer = sealer
+        self._key = key
+
+    def seal(self, name: str, model: Any, origin: Origin) -> Manifest:
+        """Seal a model as the next version of its name."""
+        return artefact.seal(
+            self.folder, name, model, origin=origin, sealer=self._sealer(name), signer=self._key
+        )
+
+    def load(self, name: str, *, into: Any = None, version: str | None = None) -> Any:
+        """Return a model after everything about it was verified.
+
+        Raises:
+            ModelRejected: signature, name, version, digest or ciphertext is not what was sealed.
+        """
+        artefact.verify(self.folder, name, version, verifier=self._key)  # before any key is made
+        model, _ = artefact.load(
+            self.folder, name, version, verifier=self._key, sealer=self._sealer(name), into=into
+        )
+        return model
+
+    def verify(self, name: str, version: str) -> Manifest:
+        """Return the manifest of a sound artefact, or raise ModelRejected."""
+        return artefact.verify(self.folder, name, version, verifier=self._key)
+
+    def versions(self) -> Iterator[tuple[str, str]]:
+        """Yield every name and version that is there, sound or not."""
+        for listed in artefact.listing(self.folder):
+            yield listed.name, listed.version
+
+    def listing(self) -> Iterator[tuple[str, str, Manifest | ComplianceError]]:
+        """Yield every version with its manifest, or with what is wrong with it."""
+        for name, version in self.versions():
+            try:
+                yield name, version, self.verify(name, version)
+            except ModelRejected as error:
+                yield name, version, error
+
+
+class Seal:
+    """Seal what the body returned, after it was audited and its budget settled."""
+
+    phase = Phase.SEAL
+
+    def __init__(self, vault: Vault, trail: Trail) -> None:
+        self._vault = vault
+        self._trail = trail
+
+    def __call__(self, call: Call) -> None:
+        """Seal, and record which version it became."""
+        if not call.activity.seal or (call.kind == "activity" and call.result is None):
+            return
+        manifest = self._vault.seal(call.name, call.result, _origin(call))
+        facts = {"version": manifest.version, "sha256": manifest.sha256, "format": manifest.format}
+        call.facts["model_version"] = manifest.version
+        self._trail.append(event_of(call, "sealed", facts))
+
+
+def _origin(call: Call) -> Origin:
+    seen = [opening for opening in call.openings if not opening.audits]
+    digests = "".join(f"{o.dataset}:{frames.digest(o.frame)}\n" for o in seen)
+    epsilon, delta = call.facts.get("epsilon"), call.facts.get("delta")
+    return Origin(
+        activity=call.name,
+        actor=call.identity.actor,
+        data_digest=hashlib.sha256(digests.encode()).hexdigest(),
+        policy_digest=call.policy.digest,
+        epsilon=epsilon if isinstance(epsilon, float) else None,
+        delta=delta if isinstance(delta, float) else None,
+        rows=sum(len(o.frame) for o in seen),
+        intent=call.intent,
+    )
