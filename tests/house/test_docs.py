@@ -13,9 +13,11 @@ import pytest
 import yaml
 from conftest import ROOT
 from pydantic import BaseModel
+from typer.main import get_command
 
 from compliance import errors
 from compliance.audit import plan
+from compliance.cli import app
 from compliance.config import Settings
 from compliance.policy import Norms, Policy
 
@@ -112,6 +114,31 @@ def _check_ids() -> set[str]:
 def test_every_check_is_explained():
     headings = set(re.findall(r"^## ([a-z]+\.[a-z_]+)$", _text("checks.md"), re.MULTILINE))
     assert headings == _check_ids()
+
+
+def _commands(command: object, *path: str) -> Iterator[tuple[str, str]]:
+    """Yield every command with the first line of its help."""
+    groups = getattr(command, "commands", None)
+    if groups is None:
+        yield " ".join(path), (command.help or "").partition("\n")[0]
+    for name, child in (groups or {}).items():
+        yield from _commands(child, *path, name)
+
+
+def test_every_command_is_listed_with_the_first_line_of_its_help():
+    rows = re.findall(r"^\| `(compliance .+)` \| (.+) \|$", _text("commands.md"), re.MULTILINE)
+    assert rows == sorted(_commands(get_command(app), "compliance"))
+
+
+@pytest.mark.parametrize("page", MANUAL, ids=lambda p: p.name)
+def test_every_command_that_a_page_names_is_there(page):
+    known = dict(_commands(get_command(app), "compliance")).keys()
+    groups = {name.rpartition(" ")[0] for name in known}
+    named = re.findall(
+        r"(?:^|`)(compliance [a-z]+(?: [a-z][a-z-]+)?)", page.read_text("utf-8"), re.MULTILINE
+    )
+    unknown = {n for n in named if n not in known | groups and n.rpartition(" ")[0] not in known}
+    assert unknown == set()
 
 
 # -- project documents -------------------------------------------------------------
