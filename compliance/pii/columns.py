@@ -111,18 +111,17 @@ def _text(value: object, counts: Counter[str]) -> str:
     match value:
         case str():
             return value.strip()
-        case None:
-            return ""
         case bool() | dt.timedelta():
             counts["textless"] += 1
-            return ""
+        case int() | float():
+            return _whole(value, counts)
         case bytes() | bytearray() | memoryview():
             counts["binary"] += 1
-            return ""
         case dt.date() | dt.time():
             return value.isoformat()
         case _:
-            return _other_text(value, counts)
+            return "" if value is None else _other_text(value, counts)
+    return ""
 
 
 def _other_text(value: object, counts: Counter[str]) -> str:
@@ -137,7 +136,7 @@ def _other_text(value: object, counts: Counter[str]) -> str:
     return str(value).strip()
 
 
-def _whole(value: numbers.Real | decimal.Decimal, counts: Counter[str]) -> str:
+def _whole(value: float | numbers.Real | decimal.Decimal, counts: Counter[str]) -> str:
     """Return a whole number's digits: identifiers beside missing cells are stored as floats."""
     try:
         whole = math.trunc(value)
@@ -167,16 +166,27 @@ class _Hit:
 
 def hits_in(text: str, detector: Detector) -> dict[str, _Hit]:
     """Return the best accepted hit of each kind in a text."""
+    best: dict[str, _Hit] = {}
+    for hit in _hits(text, detector):
+        best.setdefault(hit.match.kind, hit)
+    return best
+
+
+def blank(text: str, detector: Detector) -> str:
+    """Return a text with each accepted hit replaced by ``<KIND>``."""
+    for hit in sorted(_hits(text, detector), key=lambda h: -h.match.start):
+        text = f"{text[: hit.match.start]}<{hit.match.kind}>{text[hit.match.end :]}"
+    return text
+
+
+def _hits(text: str, detector: Detector) -> list[_Hit]:
+    """Return the accepted hits, surest first; of overlapping ones the surest stays."""
     taken: list[_Hit] = []
     found = [hit for match in _matches(text, detector) if (hit := _accept(match, text))]
     for hit in sorted(found, key=lambda h: (-h.score, -h.match.score, h.match.start)):
         if not any(hit.overlaps(other) for other in taken):
             taken.append(hit)
-    best: dict[str, _Hit] = {}
-    for hit in taken:
-        if hit.match.kind not in SUPPRESSORS:
-            best.setdefault(hit.match.kind, hit)
-    return best
+    return [hit for hit in taken if hit.match.kind not in SUPPRESSORS]
 
 
 def _matches(text: str, detector: Detector) -> Iterator[Match]:

@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from compliance.findings import Scalar
 from compliance.frames import SUFFIXES
 
-_REASONS = ("hidden", "symlinks", "unsupported", "folders_unread")
+_REASONS = ("hidden", "symlinks", "unsupported")
 
 
-def walk(folder: Path) -> tuple[list[Path], dict[str, Scalar]]:
-    """Return the readable kinds of files under a folder, sorted, and counts of the rest.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lies under a folder.
+
+    Attributes:
+        files: those of a kind that can be read, sorted.
+        closed: folders that could not be listed.
+        left_out: how many entries were passed over, by reason.
+    """
+
+    files: tuple[Path, ...]
+    closed: tuple[Path, ...]
+    left_out: Mapping[str, int]
+
+
+def walk(folder: Path) -> Found:
+    """List a folder and those below it.
 
     Symbolic links are never followed, so that a loop ends and nothing outside is read.
     """
-    found: list[Path] = []
-    counts: Counter[str] = Counter()
+    files: list[Path] = []
     errors: list[OSError] = []
-    for root, folders, files in os.walk(folder, onerror=errors.append):
+    counts: Counter[str] = Counter()
+    for root, folders, names in os.walk(folder, onerror=errors.append):
         reasons = {name: _reason(Path(root, name)) for name in folders}
         folders[:] = [name for name, reason in reasons.items() if not reason]
-        reasons = {name: r for name, r in reasons.items() if r}
-        reasons |= {name: _reason(Path(root, name)) or _unsupported(name) for name in files}
-        found += [Path(root, name) for name, reason in reasons.items() if not reason]
+        reasons = {name: reason for name, reason in reasons.items() if reason}
+        reasons |= {name: _reason(Path(root, name)) or _unsupported(name) for name in names}
+        files += [Path(root, name) for name, reason in reasons.items() if not reason]
         counts.update(filter(None, reasons.values()))
-    counts["folders_unread"] = len(errors)
-    return sorted(found), {reason: counts[reason] for reason in _REASONS}
+    closed = tuple(Path(error.filename) for error in errors)
+    return Found(tuple(sorted(files)), closed, {reason: counts[reason] for reason in _REASONS})
 
 
 def _reason(path: Path) -> str:

@@ -17,7 +17,7 @@ from compliance import frames
 from compliance.errors import ComplianceError
 from compliance.findings import Finding, Outcome, Place, Scalar, Severity, Table, Verdict
 from compliance.frames import Frame
-from compliance.pii.columns import Cells, gather, hits_in, judge
+from compliance.pii.columns import Cells, blank, gather, hits_in, judge
 from compliance.pii.detect import Detector
 from compliance.pii.folders import walk
 from compliance.pii.kinds import KINDS, spoken
@@ -286,19 +286,21 @@ def scan_path(
     if not path.is_dir():
         yield _scan_file(path, str(path), rule, declared, detector)
         return
-    files, left_out = walk(path)
-    unread = 0
-    for done, file in enumerate(files):
-        label = _shown(str(file), detector)
-        _tell(progress, done, len(files), label)
+    found, unread = walk(path), 0
+    for done, file in enumerate(found.files):
+        label = _shown(file, path, detector)
+        _tell(progress, done, len(found.files), label)
         try:
             outcome = _scan_file(file, label, rule, declared, detector)
         except ComplianceError as error:
-            unread += 1
             outcome = _unread(Place(label), type(error).__name__)
+        unread += outcome.check == UNREAD
         yield outcome
-    _tell(progress, len(files), len(files), "")
-    yield _folder(str(path), {"files": len(files), "unread": unread, **left_out})
+    for folder in found.closed:
+        yield _unread(Place(_shown(folder, path, detector)), "OSError")
+    _tell(progress, len(found.files), len(found.files), "")
+    counts = {"files": len(found.files), "unread": unread, "folders_unread": len(found.closed)}
+    yield _folder(str(path), {**counts, **found.left_out})
 
 
 def _scan_file(
@@ -309,12 +311,11 @@ def _scan_file(
     return result.outcome
 
 
-def _shown(text: str, detector: Detector) -> str:
-    """Return a path or table name with personal data in it replaced by its kind."""
-    hits = sorted(hits_in(text, detector).values(), key=lambda h: -h.match.start)
-    for hit in hits:
-        text = f"{text[: hit.match.start]}<{hit.match.kind}>{text[hit.match.end :]}"
-    return text
+def _shown(path: Path, root: Path, detector: Detector) -> str:
+    """Return a path with personal data in the names below the root replaced by its kind."""
+    suffix = path.suffix if path.suffix.lower() in frames.SUFFIXES else ""
+    names = Path(str(path.relative_to(root)).removesuffix(suffix)).parts
+    return f"{root.joinpath(*(blank(name, detector) for name in names))}{suffix}"
 
 
 def _tell(progress: Progress | None, done: int, total: int, label: str) -> None:
