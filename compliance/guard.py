@@ -102,8 +102,10 @@ class Run:
             )
         if self._call.private is not None:
             raise NotPrivate("run.private was called twice in one run; the budget covers one")
-        self._call.private = make_private(model, optimizer, loader, rule, epochs=epochs)
-        return self._call.private.model, self._call.private.optimizer, self._call.private.loader
+        unit = self._call.policy.budgets[rule.budget].unit
+        training = make_private(model, optimizer, loader, rule, epochs=epochs, unit=unit)
+        self._call.private = training
+        return training.model, training.optimizer, training.loader
 
     def predictor(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Say how to get predictions for a frame from the result; usable as a decorator."""

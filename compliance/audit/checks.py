@@ -53,22 +53,24 @@ def fairness(
     Raises:
         InputError: columns missing, scores instead of decisions, or no positive value found.
     """
-    from compliance.fairness import Tally, assess, crosscheck
+    from compliance.fairness import assess_frame
 
     frame = frames.read(source)
-    columns = [frames.column(frame, name) for name in (label, prediction, *sensitive)]
-    if len(frame) == 0:
-        raise InputError(f"{source}: no rows to audit")
-    chosen = _positive(positive, columns[0], columns[1])
-    groups = dict(zip(sensitive, columns[2:], strict=True))
-    tally = Tally.from_values(columns[0], columns[1], groups, positive=chosen)
-    facts = crosscheck(columns[0], columns[1], groups, positive=chosen)
-    return assess(tally, norms, source=str(source), facts=facts)
+    columns = {name: frames.distinct(frame, name) for name in (label, prediction, *sensitive)}
+    return assess_frame(
+        frame,
+        norms,
+        label=label,
+        prediction=prediction,
+        sensitive=sensitive,
+        positive=_positive(positive, [*columns[label], *columns[prediction]]),
+        source=str(source),
+    )
 
 
-def _positive(given: Any, label: list[Any], prediction: list[Any]) -> Any:
+def _positive(given: Any, seen: list[Any]) -> Any:
     """Return the favourable value as the columns write it; guess only what is unmistakable."""
-    values = {v for v in (*label, *prediction) if v is not None}
+    values = set(seen)
     if given is not None:
         match = [v for v in values if v == given or str(v) == str(given)]
         if match:
@@ -94,19 +96,24 @@ def trail(store: Store, verifier: checkpoint.Verifier, progress: Progress = quie
         )
         for fault in result.faults
     )
-    verdict = Verdict.FAIL if findings else Verdict.PASS
-    summary = (
-        f"The audit store was changed: {result.faults[0].message}."
-        if findings
-        else f"All {result.size} entries lead to the signed head. Level: {result.level}; "
-        "NOT ANCHORED: whoever holds the signing key could have rewritten the whole log."
-    )
+    verdict, summary = _trail_verdict(result)
     facts: dict[str, Scalar] = {
         "entries": result.size,
         "root": result.root.hex(),
         "level": result.level,
     }
     return Outcome("trail.verify", "Audit store", verdict, summary, findings, facts=facts)
+
+
+def _trail_verdict(result: verify.Verification) -> tuple[Verdict, str]:
+    if result.faults:
+        return Verdict.FAIL, f"The audit store was changed: {result.faults[0].message}."
+    if not result.size:
+        return Verdict.INSUFFICIENT, "The audit store holds no entry, so nothing was verified."
+    return Verdict.PASS, (
+        f"All {result.size} entries lead to the signed head. Level: {result.level}; NOT ANCHORED: "
+        "whoever holds the signing key could have rewritten the whole log."
+    )
 
 
 def policy(folder: Path) -> Outcome:

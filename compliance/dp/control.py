@@ -67,12 +67,15 @@ class Deliver:
     phase = Phase.AUDIT
 
     def __call__(self, call: Call) -> None:
-        """Raise NotPrivate where the body trained without, or returned another model."""
+        """Raise NotPrivate where the body trained without, or returned another model.
+
+        What goes on is the plain module, free of hooks, gradients and activations.
+        """
         rule = call.activity.privacy
         if rule is None or (call.kind == "activity" and call.result is None):
             return
         if call.private is not None:
-            call.private.check(call.result)
+            call.result = call.private.release(call.result)
             call.facts["private"] = True
         elif rule.required:
             raise NotPrivate(

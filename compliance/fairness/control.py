@@ -13,6 +13,7 @@ from compliance.findings import Outcome, Verdict
 from compliance.frames import Frame
 from compliance.policy import FairnessRule
 
+_MOST = 50  # groups named in the trail; more distinct values than this are no groups
 _SMALL = 5  # a group below this is pooled in the trail: a count of one points at a person
 
 
@@ -194,10 +195,21 @@ class TallyDecisions:
         rule = call.activity.fairness
         call.facts["decisions"] = rows
         if rule is not None:
-            positive = [d == rule.positive for d in decisions]
+            positive = _favourable(decisions, rule.positive)
             call.facts["positive"] = sum(positive)
             for name in rule.sensitive:
                 call.facts |= _by_group(call, name, positive)
+
+
+def _favourable(decisions: list[Any], positive: Any) -> list[bool]:
+    """Say which decisions are favourable; words where numbers are meant count as nothing."""
+    others = {d for d in decisions if d != positive}
+    if len(others) > 1 or any(isinstance(d, str) != isinstance(positive, str) for d in others):
+        raise InputError(
+            f"decisions must be {positive!r} and one other value of its kind; return decisions, "
+            "not scores, in the terms of the policy's `positive`"
+        )
+    return [d == positive for d in decisions]
 
 
 def _by_group(call: Call, name: str, positive: list[bool]) -> dict[str, Any]:
@@ -213,6 +225,8 @@ def _by_group(call: Call, name: str, positive: list[bool]) -> dict[str, Any]:
         total = counts.setdefault("(unknown)" if group is None else str(group), [0, 0])
         total[0] += 1
         total[1] += yes
+    if len(counts) > _MOST:
+        return {f"{name}_groups": len(counts)}
     pooled = [c for c in counts.values() if c[0] < _SMALL]
     shown = {g: c for g, c in counts.items() if c[0] >= _SMALL}
     if pooled:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -287,9 +286,10 @@ def _tampering(folder: Path, say: Say) -> None:
     guard = _as(folder, project.OFFICER)
     signer = guard.keys.signer()
     _tell(checks.trail(guard.store, signer), say)
-    guard.store.close()
     broken = folder / "tampered.db"
-    shutil.copy(guard.settings.home / "compliance.db", broken)
+    with guard.store.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")  # VACUUM copies a whole, consistent database
+        connection.exec_driver_sql("VACUUM INTO ?", (str(broken),))
     say("  now somebody edits entry 3 of a copy:")
     _tell(_tampered(broken, signer), say)
 
