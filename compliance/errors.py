@@ -29,7 +29,8 @@ personal value. ``exit_code`` is what the command line returns for the error
     │   └── VerificationFailed           an erasure left something behind
     └── OperationError                4  could not finish
         ├── StoreError                   database unreachable, locked, full or read-only
-        └── RequestStateError            the request is not in the state the step needs
+        ├── RequestStateError            the request is not in the state the step needs
+        └── StalePlanError               the data changed since the plan was approved
 """
 
 from __future__ import annotations
@@ -151,3 +152,7 @@ class StoreError(OperationError):
 
 class RequestStateError(OperationError):
     """The request is not in the state that the step needs."""
+
+
+class StalePlanError(OperationError):
+    """The data are no longer those that the plan was approved for; nothing was written."""

@@ -1,0 +1,1 @@
+"""Data-subject requests: found in every store, planned, approved, carried out, proved."""
