@@ -57,6 +57,8 @@ class Store:
             StoreError: unreachable, read-only, full, corrupt, or written by a newer version.
         """
         store = cls(connect(url))
+        if store.engine.dialect.name not in {"sqlite", "postgresql"}:
+            raise ConfigurationError("the audit store lives in SQLite or PostgreSQL; name one of them")
         _protect(store.engine.url)
         with translated(store.engine.url):
             _migrate(store.engine)
@@ -195,9 +197,6 @@ def _protect(url: sa.URL) -> None:
 
 def _migrate(engine: sa.Engine) -> None:
     """Run what is missing of the history; two processes at once are serialised by the database."""
-    if not list((_MIGRATIONS / "versions").glob("[0-9]*.py")):
-        Table.metadata.create_all(engine)
-        return
     head = _head()
     with engine.connect() as connection, connection.begin():
         if _version(connection) == head:

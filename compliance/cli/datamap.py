@@ -39,7 +39,7 @@ def check(context: typer.Context, output_format: Format = "text", output: Output
     policy = Policy.load(options(context).settings().policies)
     outcomes = []
     for name, store in policy.stores.items():
-        findings = datamap.check(name, store)
+        findings = datamap.check(store, store.url)
         verdict = Verdict.FAIL if findings else Verdict.PASS
         summary = f"{len(findings)} differences between the data map and {name}."
         outcomes.append(

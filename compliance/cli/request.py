@@ -23,30 +23,60 @@ Id = Annotated[str, typer.Argument(help="The request's id; a unique beginning is
 def submit(
     context: typer.Context,
     subject: Annotated[
-        str,
-        typer.Option(help="Who: an identifier such as an e-mail address; - reads it from stdin."),
-    ] = "-",
+        list[str],
+        typer.Option(
+            help="Who: NAME=VALUE, such as email=a@example.com; may be repeated; - is stdin."
+        ),
+    ],
     kind: Annotated[str, typer.Option(help="erasure or access.")] = "erasure",
     regulation: Annotated[str, typer.Option(help="A regulation of the policy.")] = "gdpr",
 ) -> None:
     """Receive a request and print its id; the deadline starts to run."""
-    if subject == "-":
-        subject = typer.get_text_stream("stdin").readline().strip()
     requests = _requests(context)
-    key = requests.submit(_who(context), kind=kind, subject=subject, regulation=regulation)
+    who = _who(context)
+    key = requests.submit(who, kind, _identifiers(context, subject), regulation)
     typer.echo(key)
-    note(
-        f"received; answer by {requests.get(key).due}; next: compliance request identify {key[:8]}"
-    )
+    note(f"received; answer by {requests.get(who, key).due}; {_next(context, key)}")
+
+
+def _identifiers(context: typer.Context, given: list[str]) -> dict[str, object]:
+    """Return identifiers by name; a bare value is taken where the data map knows one name only."""
+    lines = [line for one in given for line in (_stdin() if one == "-" else [one])]
+    found: dict[str, object] = {}
+    for line in lines:
+        name, equals, value = line.partition("=")
+        found[name.strip() if equals else _only_name(context)] = value.strip() if equals else line
+    return found
+
+
+def _stdin() -> list[str]:
+    return [line.strip() for line in typer.get_text_stream("stdin") if line.strip()]
+
+
+def _only_name(context: typer.Context) -> str:
+    stores = _guard(context).policy.stores.values()
+    names = {name for store in stores for table in store.subjects for name in table.identifiers}
+    if len(names) != 1:
+        known = ", ".join(sorted(names)) or "none: the data map is empty"
+        raise InputError(f"say which identifier it is: --subject NAME=VALUE (known: {known})")
+    return str(names.pop())
+
+
+def _next(context: typer.Context, key: str) -> str:
+    command = _requests(context).get(_who(context), key).next
+    return f"next: compliance request {command} {key[:8]}" if command else "nothing is left to do"
 
 
 @app.command()
 def identify(context: typer.Context, request: Id) -> None:
     """Find the person in every store of the data map."""
     requests, key = _open(context, request)
-    for store, count in requests.identify(_who(context), key).items():
-        typer.echo(f"{store}: {count} row{'' if count == 1 else 's'} of the person")
-    note(f"next: compliance request plan {key[:8]}")
+    found = requests.identify(_who(context), key)
+    table = [
+        (store, name, count) for store, tables in found.items() for name, count in tables.items()
+    ]
+    rows(table, ("store", "table", "rows"))
+    note(("" if table else "nothing is held about this person; ") + _next(context, key))
 
 
 @app.command()
@@ -54,14 +84,14 @@ def plan(context: typer.Context, request: Id) -> None:
     """Write down what is to be deleted, anonymised, detached and kept, and why."""
     requests, key = _open(context, request)
     made = requests.plan(_who(context), key)
-    _show_plan(made)
-    note(f"next, by another person: compliance request approve {key[:8]}")
-
-
-def _show_plan(made: Any) -> None:
-    table = [(s.store, s.table, s.action, s.expected, s.reason) for s in made.steps]
+    table = [
+        (part.store, step.table, step.action.value, step.rows, step.reason)
+        for part in made.stores
+        for step in part.steps
+    ]
     rows(table, ("store", "table", "action", "rows", "reason"))
     typer.echo(f"plan digest {made.digest}")
+    note(f"{_next(context, key)}, by another person than the submitter")
 
 
 @app.command()
@@ -69,7 +99,7 @@ def approve(context: typer.Context, request: Id) -> None:
     """Approve the plan; refused to the person who submitted the request."""
     requests, key = _open(context, request)
     requests.approve(_who(context), key)
-    note(f"approved; try it: compliance request run {key[:8]} --dry-run")
+    note(f"approved; {_next(context, key)} (--dry-run tries it first)")
 
 
 @app.command()
@@ -83,15 +113,20 @@ def run(
 ) -> None:
     """Carry out the approved plan; a dry run does the same and rolls it back."""
     requests, key = _open(context, request)
+    if output is not None and output.exists():
+        raise InputError(f"{output}: is there already; name a new file")
     result = requests.run(_who(context), key, dry_run=dry_run)
-    if result.package is not None:
-        _write_package(result.package, output)
-    rows(
-        [(c.store, c.table, c.action, c.rows) for c in result.counts],
-        ("store", "table", "action", "rows"),
-    )
-    done = "rolled back, nothing changed" if dry_run else "done"
-    note(f"{done}; next: compliance request {'run' if dry_run else 'verify'} {key[:8]}")
+    if result.data:
+        _write_package(result.data, output)
+    table = [
+        (store, name, action, count)
+        for store, tables in result.counts.items()
+        for name, actions in tables.items()
+        for action, count in actions.items()
+    ]
+    if not result.data:
+        rows(table, ("store", "table", "action", "rows"))
+    note(f"{'rolled back, nothing changed' if dry_run else 'done'}; {_next(context, key)}")
 
 
 def _write_package(package: dict[str, Any], output: Path | None) -> None:
@@ -115,7 +150,7 @@ def verify(context: typer.Context, request: Id) -> None:
     """Ask every store again; the request closes only when nothing of the person is left."""
     requests, key = _open(context, request)
     requests.verify(_who(context), key)
-    note(f"verified and closed; next: compliance request certificate {key[:8]} -o FILE")
+    note(f"verified and closed; {_next(context, key)} -o FILE")
 
 
 @app.command()
@@ -143,7 +178,7 @@ def refuse(
 ) -> None:
     """Refuse a request, with the legal ground."""
     requests, key = _open(context, request)
-    requests.refuse(_who(context), key, ground=ground)
+    requests.refuse(_who(context), key, ground)
     note("refused; tell the person, and how to complain (GDPR Art. 12(4))")
 
 
@@ -152,10 +187,20 @@ def list_(context: typer.Context) -> None:
     """List requests with state and deadline; no person is named."""
     requests = _requests(context)
     table = [
-        (r.id[:8], r.kind, r.regulation, r.state, r.submitted, r.due, r.submitted_by)
+        (
+            r.id[:8],
+            r.kind,
+            r.regulation,
+            r.state,
+            r.received,
+            r.due,
+            r.submitter,
+            r.approver,
+            r.next,
+        )
         for r in requests.listing(_who(context))
     ]
-    rows(table, ("id", "kind", "regulation", "state", "submitted", "due", "by"))
+    rows(table, ("id", "kind", "law", "state", "received", "due", "submitter", "approver", "next"))
 
 
 def _requests(context: typer.Context) -> Requests:

@@ -250,12 +250,11 @@ def _request(bank: Bank, folder: Path, say: Say) -> None:
     requests = Requests(
         officer.store, officer.trail, officer.keys, officer.policy, officer.authority
     )
-    key = requests.submit(clerk.identity, kind="erasure", subject=email, regulation="gdpr")
+    key = requests.submit(clerk.identity, "erasure", {"email": email})
     requests.identify(clerk.identity, key)
     plan = requests.plan(clerk.identity, key)
-    for step in plan.steps:
-        where = f"{step.store}.{step.table}"
-        say(f"  plan: {step.action} {step.expected} in {where}: {step.reason}")
+    for step in plan.stores[0].steps:
+        say(f"  plan: {step.action.value} {step.rows} in {step.table}: {step.reason}")
     _refused(
         say,
         "approval by the submitter",
