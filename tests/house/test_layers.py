@@ -17,6 +17,7 @@ LAYERS = next(c for c in CONTRACTS.values() if c["type"] == "layers")["layers"]
 
 # Modules that stand in no layer, and why.
 UNLAYERED = {
+    "__main__": "runs the command line, imported by nobody",
     "migrations": "run by Alembic, imported by nobody",
     "_shipped": "data",
 }
