@@ -16,6 +16,7 @@ from compliance.errors import PolicyError
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_BYTES = 4 * 2**20
+MAX_DEPTH = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class Source:
             PolicyError: unreadable, not YAML, not a mapping, or a repeated key.
         """
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
         except OSError as error:
             raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
         if len(data) > MAX_BYTES:
@@ -47,6 +49,7 @@ class Source:
 
 def _parse(path: Path, data: bytes) -> tuple[yaml.MappingNode | None, dict[str, Any]]:
     try:
+        _refuse_hidden(path, data)
         loader = yaml.CSafeLoader(data)
         node = loader.get_single_node()
         if node is None:
@@ -60,12 +63,30 @@ def _parse(path: Path, data: bytes) -> tuple[yaml.MappingNode | None, dict[str, 
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or "not YAML"
         raise PolicyError(f"{path}:{line}: {problem}") from error
-    except (RecursionError, ValueError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+        # A scalar under a tag that it does not fit, such as ``!!int ""``.
         raise PolicyError(f"{path}: {type(error).__name__} while reading YAML") from error
 
 
+def _refuse_hidden(path: Path, data: bytes) -> None:
+    """Refuse anchors, aliases and nesting without end before anything is built.
+
+    An alias hides what is in force, and a few of them expand without bound; libyaml's
+    composer recurses on the C stack and would end the process.
+    """
+    depth = 0
+    for event in yaml.parse(data, Loader=yaml.CSafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if getattr(event, "anchor", None) is not None:
+            raise PolicyError(f"{path}:{line}: anchors and aliases are refused; write it out")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise PolicyError(f"{path}:{line}: nested deeper than {MAX_DEPTH}, which no policy is")
+
+
 def _refuse_repeated(path: Path, node: yaml.Node) -> None:
-    """A repeated key would silently win; an alias or a merge hides what is in force."""
+    """A repeated key would silently win; a merge hides what is in force."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -83,12 +104,14 @@ def _refuse_repeated(path: Path, node: yaml.Node) -> None:
 
 
 def read_folder(folder: Path) -> list[Source]:
-    """Read every ``*.yaml`` file of a folder, by name.
+    """Read every ``*.yaml`` file of a folder, by name; hidden files are none, as in a shell.
 
     Raises:
-        PolicyError: no such folder, or no YAML in it.
+        PolicyError: no such folder, no YAML in it, or a ``.yml`` that would not be in force.
     """
-    paths = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
+    paths = [p for p in sorted(folder.glob("*.yaml")) if not p.name.startswith(".")]
+    if other := next(folder.glob("[!.]*.yml"), None):
+        raise PolicyError(f"{other}: would not be read; rename it to {other.stem}.yaml")
     if not paths:
         raise PolicyError(f"{folder}: no policy files here; run `compliance init` to write some")
     return [Source.read(path) for path in paths]
@@ -97,7 +120,7 @@ def read_folder(folder: Path) -> list[Source]:
 def digest(sources: Iterable[Source]) -> str:
     """Return SHA-256 over ``sha256sum``-style lines of the files, in order of name.
 
-    An auditor gets the same with ``cd policies && sha256sum *.yaml | sha256sum``.
+    An auditor gets the same with ``cd policies && LC_ALL=C; sha256sum *.yaml | sha256sum``.
     """
     lines = (f"{hashlib.sha256(s.data).hexdigest()}  {s.name}\n" for s in sources)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -10,7 +10,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from compliance.errors import ConfigurationError
@@ -38,7 +38,7 @@ class Settings:
     policies: Path = Path("policies")
     audits: Path = Path("audits")
     home: Path = Path(".compliance")
-    database: str = ""
+    database: str = field(default="", repr=False)  # it may hold a password
     tenant: str = "default"
     identity: str = "os"
     acting_as: str = ""

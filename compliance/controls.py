@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Protocol
 
-from compliance.errors import ComplianceError
+from compliance.errors import ComplianceError, InputError
 from compliance.findings import Outcome, Scalar
 from compliance.frames import Frame
 from compliance.policy import Activity, Policy
@@ -118,6 +119,7 @@ class Call:
     error: BaseException | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     facts: dict[str, Scalar] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def activity(self) -> Activity:
@@ -154,9 +156,14 @@ class Pipeline:
                 control(call)
 
     def open(self, call: Call, opening: Opening) -> None:
-        """Take one more data set through the data phases, inside a running body."""
-        call.fresh = [opening]
-        self._data(call, DATA)
+        """Take one more data set through the data phases, inside a running body.
+
+        ``call.fresh`` belongs to one opening at a time: two threads of one body take turns,
+        or the rows of one would pass while the controls look at the other.
+        """
+        with call.lock:
+            call.fresh = [opening]
+            self._data(call, DATA)
 
     def _data(self, call: Call, phases: Sequence[Phase]) -> None:
         self.run(call, *phases)
@@ -262,10 +269,23 @@ def _plain(function: Any, prepare: Prepare, arguments: Arguments, deliver: Any) 
         call, pipeline = prepare(args, kwargs)
         with pipeline.around(call), active(call):
             args, kwargs = arguments(call, args, kwargs)
-            call.result = function(*args, **kwargs)
+            call.result = _finished(function(*args, **kwargs))
         return deliver(call, call.result)
 
     return wrapper
+
+
+def _finished(result: Any) -> Any:
+    """Refuse a result whose code is still to run: it would run after the controls are through."""
+    unfinished = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
+    if not any(test(result) for test in unfinished):
+        return result
+    if hasattr(result, "close"):
+        result.close()
+    raise InputError(
+        f"the function returned a {type(result).__name__} that has not run yet; decorate the "
+        "coroutine or generator function itself, or return what it yields"
+    )
 
 
 def _coroutine(function: Any, prepare: Prepare, arguments: Arguments, deliver: Any) -> Any:
@@ -293,32 +313,50 @@ def _generator(function: Any, prepare: Prepare, arguments: Arguments, deliver: A
 
 
 def _steps(call: Call, body: Any, deliver: Any) -> Generator[Any, Any, Any]:
-    send: Any = None
+    """Pass on what the caller sends and throws; an early close closes the body."""
+    step = functools.partial(next, body)
     try:
         while True:
             try:
                 with active(call):
-                    item = body.send(send)
+                    item = step()
             except StopIteration as stop:
                 return stop.value
-            send = yield deliver(call, item)
+            item = deliver(call, item)
+            try:
+                step = functools.partial(body.send, (yield item))
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001  it is the body's to answer
+                step = functools.partial(body.throw, error)
     finally:
-        body.close()
+        with active(call):
+            body.close()
 
 
 def _async_generator(function: Any, prepare: Prepare, arguments: Arguments, deliver: Any) -> Any:
-    async def wrapper(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call, pipeline = prepare(args, kwargs)
         with pipeline.around(call):
             args, kwargs = arguments(call, args, kwargs)
             body = function(*args, **kwargs)
-            async with contextlib.aclosing(body):
+            step = functools.partial(anext, body)
+            try:
                 while True:
                     try:
                         with active(call):
-                            item = await anext(body)
+                            item = await step()
                     except StopAsyncIteration:
                         break
-                    yield deliver(call, item)
+                    item = deliver(call, item)
+                    try:
+                        step = functools.partial(body.asend, (yield item))
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:  # noqa: BLE001  it is the body's to answer
+                        step = functools.partial(body.athrow, error)
+            finally:
+                with active(call):
+                    await body.aclose()
 
     return wrapper

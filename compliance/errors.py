@@ -57,7 +57,8 @@ class MissingExtra(ConfigurationError):
 
     def __init__(self, extra: str, package: str) -> None:
         super().__init__(
-            f"{package} is not installed. Install it with: pip install 'compliance-toolkit[{extra}]'"
+            f"{package} is not installed. "
+            f"Install it with: pip install 'compliance-toolkit[{extra}]'"
         )
         self.extra = extra
         self.package = package

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from compliance.errors import InputError
+
 Scalar = str | int | float | bool | None
 
 
@@ -25,8 +27,16 @@ class Severity(IntEnum):
 
     @classmethod
     def parse(cls, text: str) -> Severity:
-        """Return the severity with this name, in any case."""
-        return cls[text.upper()]
+        """Return the severity with this name, in any case.
+
+        Raises:
+            InputError: no severity has it.
+        """
+        try:
+            return cls[text.upper()]
+        except KeyError:
+            known = ", ".join(level.name.lower() for level in cls)
+            raise InputError(f"unknown severity {text!r}; known: {known}") from None
 
 
 class Verdict(StrEnum):
@@ -80,7 +90,9 @@ class Finding:
     @property
     def fingerprint(self) -> str:
         """Return 32 hex digits, equal for the same check, place and kind on every run."""
-        text = "\x1f".join((self.check, str(self.place), self.kind))
+        place = self.place
+        parts = (self.check, place.source, place.table or "", place.column or "", self.kind)
+        text = "\x1f".join(parts)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

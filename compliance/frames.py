@@ -7,7 +7,9 @@ imports a data frame library itself. What a user handed in, a user gets back:
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +51,16 @@ def wrap(value: object) -> Frame:
     """Return the table as a narwhals data frame, reading lazy and remote ones into memory.
 
     Raises:
-        InputError: the value is no table.
+        InputError: the value is no table, or two of its columns share a name.
     """
     import narwhals as nw
 
     if isinstance(value, nw.DataFrame):
         return value
-    wrapped = nw.from_native(value, pass_through=True)
+    try:
+        wrapped = nw.from_native(value, pass_through=True)
+    except nw.exceptions.DuplicateError:
+        raise InputError("two columns share a name; rename one") from None
     if isinstance(wrapped, nw.LazyFrame):
         return wrapped.collect()
     if isinstance(wrapped, nw.DataFrame):
@@ -69,8 +74,13 @@ def native(frame: Frame) -> Any:
 
 
 def keep_rows(frame: Frame, mask: Sequence[bool]) -> Frame:
-    """Return the rows where the mask is true, in order."""
-    return frame.filter(list(mask))
+    """Return the rows where the mask is true, in order.
+
+    Raises:
+        InputError: the mask has not one entry for each row.
+    """
+    _one_each(frame, mask)
+    return frame.filter([bool(keep) for keep in mask])
 
 
 def take_rows(frame: Frame, positions: Sequence[int]) -> Frame:
@@ -79,14 +89,39 @@ def take_rows(frame: Frame, positions: Sequence[int]) -> Frame:
 
 
 def with_column(frame: Frame, name: str, values: Sequence[Any]) -> Frame:
-    """Return the frame with a column replaced or added at the end."""
+    """Return the frame with a column replaced or added at the end.
+
+    Raises:
+        InputError: there is not one value for each row.
+    """
     import narwhals as nw
 
-    series = nw.new_series(name, list(values), backend=frame.implementation)
+    _one_each(frame, values)
     if frame.implementation.is_pandas():
-        index = frame.to_native().index
-        series = nw.from_native(series.to_native().set_axis(index), series_only=True)
+        column = _pandas_column(frame.to_native().index, list(values))
+        series = nw.from_native(column, series_only=True)
+    else:
+        series = nw.new_series(name, list(values), backend=frame.implementation)
     return frame.with_columns(series.alias(name))
+
+
+def _one_each(frame: Frame, values: Sequence[Any]) -> None:
+    if len(values) != len(frame):
+        raise InputError(f"{len(values)} values for {len(frame)} rows")
+
+
+def _pandas_column(index: Any, values: list[Any]) -> Any:
+    """Left to itself pandas turns whole numbers beside a missing one, or a half, into floats."""
+    import pandas as pd
+
+    kinds = set(map(type, values)) - {type(None)}
+    if len(kinds) > 1:
+        return pd.Series(values, index=index, dtype=object)
+    if kinds == {int}:
+        fits = all(v is None or -(2**63) <= v < 2**63 for v in values)
+        whole = "Int64" if None in values else "int64"
+        return pd.Series(values, index=index, dtype=whole if fits else object)
+    return pd.Series(values, index=index)
 
 
 def column(frame: Frame, name: str) -> list[Any]:
@@ -98,7 +133,21 @@ def column(frame: Frame, name: str) -> list[Any]:
     if name not in frame.columns:
         raise InputError(f"no column {name!r}; there are: {', '.join(map(repr, frame.columns))}")
     values = frame[name].to_list()
-    return [None if v is None or v != v else v for v in values]  # noqa: PLR0124  NaN alone differs from itself
+    if set(map(type, values)) <= _COMPARABLE:
+        return [None if v != v else v for v in values]  # noqa: PLR0124  NaN alone differs from itself
+    return [None if _is_missing(v) else v for v in values]
+
+
+_COMPARABLE = {bool, int, float, str, bytes, type(None)}
+
+
+def _is_missing(value: Any) -> bool:
+    """Say whether a cell is None, NaN, NaT or pandas' NA, whose comparisons raise or are arrays."""
+    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+        return True
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return isinstance(value, numbers.Real) and value != value  # noqa: PLR0124  NaN
 
 
 def distinct(frame: Frame, name: str) -> list[Any]:
@@ -139,12 +188,18 @@ def digest(frame: Frame) -> str:
     """Return SHA-256 over the Arrow stream of the rows: column names, types and values.
 
     The same rows read by the same library give the same digest.
+
+    Raises:
+        InputError: a column mixes types, so that Arrow has none for it.
     """
     import hashlib
 
     import pyarrow as pa
 
-    table = frame.to_arrow().replace_schema_metadata(None)
+    try:
+        table = frame.to_arrow().replace_schema_metadata(None).combine_chunks()
+    except (pa.ArrowException, TypeError):  # their texts may quote a cell
+        raise InputError("a column mixes types; give each column one type") from None
     hashed = hashlib.sha256()
     with pa.ipc.new_stream(_Hashing(hashed.update), table.schema) as stream:
         stream.write_table(table)
@@ -198,7 +253,13 @@ def read(path: Path | str) -> Frame:
         raise InputError(f"{path}: no such file")
     try:
         return wrap(_READERS[kind](path))
-    except (pa.ArrowException, nwe.DuplicateError, UnicodeDecodeError, OSError) as error:
+    except (
+        pa.ArrowException,
+        nwe.DuplicateError,
+        InputError,
+        UnicodeDecodeError,
+        OSError,
+    ) as error:
         # Arrow quotes the offending cell, which may be personal: name the fault's kind only.
         raise InputError(
             f"{path}: cannot be read as {kind} ({type(error).__name__}); check its encoding "
@@ -207,9 +268,13 @@ def read(path: Path | str) -> Frame:
 
 
 def _csv(path: Path) -> Any:
+    import pyarrow as pa
     from pyarrow import csv
 
-    return csv.read_csv(path, csv.ReadOptions(use_threads=True))
+    table = csv.read_csv(path, csv.ReadOptions(use_threads=True))
+    if any(pa.types.is_binary(kind) for kind in table.schema.types):
+        raise pa.ArrowInvalid("not UTF-8")  # Arrow falls back to bytes, which no scan would read
+    return table
 
 
 def _parquet(path: Path) -> Any:

@@ -15,17 +15,30 @@ class Handle:
 
     __slots__ = ("_content", "dataset", "policy")
 
+    dataset: str
+    policy: str
+
     def __init__(self, dataset: str, policy: str, content: Any) -> None:
-        self.dataset = dataset
-        self.policy = policy
-        self._content = content
+        for name, value in (("dataset", dataset), ("policy", policy), ("_content", content)):
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"<closed data set {self.dataset!r}, policy {self.policy[:12]}>"
 
+    def __getattribute__(self, name: str) -> Any:
+        if name == "_content":
+            self._refuse()
+        return object.__getattribute__(self, name)
+
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
+        self._refuse()
+
+    def __setattr__(self, _name: str, _value: object) -> NoReturn:
+        self._refuse()  # under another name the rows would pass by another data set's rules
+
+    def __delattr__(self, _name: str) -> NoReturn:
         self._refuse()
 
     def __getitem__(self, _key: object) -> NoReturn:

@@ -37,7 +37,7 @@ class Norms(BaseModel):
 class Permission(Norms):
     """What a role may do: Casbin object pattern (``activity/credit-*``) and actions."""
 
-    object: str
+    object: Annotated[str, Field(pattern=r"^[^*]+\*?$|^\*$")]  # Casbin ignores what follows a star
     actions: tuple[str, ...]
 
 
@@ -240,7 +240,7 @@ class Meaning(StrEnum):
 
 
 class Edge(Norms):
-    """A link ``table.column -> table.column`` and its meaning; ``table.a,b`` is a composite link."""
+    """A link ``table.column -> table.column`` and its meaning; ``table.a,b`` is a composite."""
 
     child: Annotated[str, Field(pattern=r"^.+\.[^.]+$")]
     parent: Annotated[str, Field(pattern=r"^.+\.[^.]+$")]
@@ -350,6 +350,9 @@ _Reference = tuple[tuple[str, ...], str, Iterable[str], str]
 
 
 def _references(policy: Policy) -> Iterator[_Reference]:
+    actions = {a for r in policy.roles.values() for p in r.allow for a in p.actions}
+    for action in policy.identity.least_method:
+        yield ("identity", "least_method"), action, actions | {"default", "impersonate"}, "action"
     for key, role in policy.roles.items():
         for parent in role.inherits:
             yield ("roles", key, "inherits"), parent, policy.roles, "role"

@@ -21,6 +21,7 @@ from sqlmodel import Session, SQLModel
 from compliance.errors import ComplianceError, ConfigurationError, MissingExtra, StoreError
 
 PREFIX = "compliance_"
+_SCRUB = "compliance_scrub"
 VERSION_TABLE = "compliance_alembic_version"
 _DRIVERS = {"psycopg": "postgres", "pymysql": "mysql"}
 _LOCK = 0x636F6D70  # "comp": the advisory lock that serialises migrations on PostgreSQL
@@ -58,7 +59,9 @@ class Store:
         """
         store = cls(connect(url))
         if store.engine.dialect.name not in {"sqlite", "postgresql"}:
-            raise ConfigurationError("the audit store lives in SQLite or PostgreSQL; name one of them")
+            raise ConfigurationError(
+                "the audit store lives in SQLite or PostgreSQL; name one of them"
+            )
         _protect(store.engine.url)
         with translated(store.engine.url):
             _migrate(store.engine)
@@ -66,8 +69,10 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Yield a connection inside a read transaction."""
+        """Yield a connection inside a read transaction: every query sees the same snapshot."""
         with translated(self.engine.url), self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite's transactions do so by nature
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager
@@ -79,8 +84,37 @@ class Store:
         """
         with translated(self.engine.url):
             connection = self.engine.connect().execution_options(compliance_writes=True)
-            with connection, connection.begin():
-                yield connection
+            with connection:
+                connection.info.pop(_SCRUB, None)
+                with connection.begin():
+                    yield connection
+                scrub = connection.info.pop(_SCRUB, False)
+            if scrub:
+                self._scrub()
+
+    @staticmethod
+    def scrub_after(connection: sa.Connection) -> None:
+        """Have old page images removed from disk once this write transaction has committed.
+
+        SQLite overwrites deleted content in the file (``secure_delete``), but its write-ahead
+        log keeps what a page held before. PostgreSQL keeps dead rows until it vacuums.
+        """
+        connection.info[_SCRUB] = True
+
+    def _scrub(self) -> None:
+        if self.engine.dialect.name != "sqlite":
+            return
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            (busy, *_) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.close()
+        if busy:
+            raise StoreError(
+                "the change was made, but a reader elsewhere keeps the old pages in the "
+                "write-ahead log: end it, then open and close the store once more"
+            )
 
     @contextmanager
     def session(self, *, write: bool = False) -> Iterator[Session]:
@@ -109,14 +143,21 @@ def connect(url: str) -> sa.Engine:
         parsed = _with_driver(sa.make_url(url))
         engine = sa.create_engine(parsed, hide_parameters=True, **_options(parsed))
     except ImportError as error:
-        driver = (error.name or "").partition(".")[0]
-        raise MissingExtra(_DRIVERS.get(driver, "all"), driver or "a database driver") from error
-    except sa.exc.ArgumentError as error:
-        raise ConfigurationError("not a database URL, such as sqlite:///file.db") from error
+        raise _no_driver((error.name or "").partition(".")[0]) from error
+    except sa.exc.NoSuchModuleError:
+        raise ConfigurationError("the database URL names a kind that SQLAlchemy lacks") from None
+    except (sa.exc.ArgumentError, ValueError):  # their texts may quote the URL, and its password
+        raise ConfigurationError("not a database URL, such as sqlite:///file.db") from None
     if parsed.get_backend_name() == "sqlite":
         sa.event.listen(engine, "connect", _sqlite_connect)
         sa.event.listen(engine, "begin", _sqlite_begin)
     return engine
+
+
+def _no_driver(package: str) -> ConfigurationError:
+    if package in _DRIVERS:
+        return MissingExtra(_DRIVERS[package], package)
+    return ConfigurationError(f"the database driver {package!r} is not installed; install it")
 
 
 def _with_driver(url: sa.URL) -> sa.URL:
@@ -131,7 +172,8 @@ def _with_driver(url: sa.URL) -> sa.URL:
 
 def _options(url: sa.URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": 30, "check_same_thread": False}}
+        wait = {} if "timeout" in url.query else {"timeout": 30}  # seconds for a lock
+        return {"connect_args": {"check_same_thread": False, **wait}}
     return {"pool_pre_ping": True}
 
 
@@ -180,6 +222,8 @@ def _sqlite_begin(connection: sa.Connection) -> None:
 def _protect(url: sa.URL) -> None:
     """Make the folder and the file ours alone before anything is written to them."""
     if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"}:
+        return
+    if "uri" in url.query:  # SQLite's own file: URI says what may be made
         return
     path = Path(str(url.database))
     try:

@@ -86,11 +86,17 @@ class Consents:
             raise InputError(f"unknown purpose {purpose!r}; known: {', '.join(known)}")
         if state not in get_args(State):
             raise InputError(f"unknown state {state!r}; known: {', '.join(get_args(State))}")
-        if not identifiers or any(str(i).strip() == "" or i is None for i in identifiers):
+        if not identifiers or any(i is None or i != i or not str(i).strip() for i in identifiers):  # noqa: PLR0124  NaN
             raise InputError("name at least one subject, and none that is empty")
 
     def permits(self, purpose: str, subject_type: str, identifiers: Sequence[object]) -> list[bool]:
-        """Say for each subject whether its rows may be used; a missing subject may not."""
+        """Say for each subject whether its rows may be used; a missing subject may not.
+
+        Raises:
+            InputError: a purpose that the policy does not know.
+        """
+        if purpose not in self._policy.purposes:
+            raise InputError(f"unknown purpose {purpose!r}")
         latest = self._latest(purpose)
         references = self._subjects.references(subject_type, list(identifiers))
         if self._policy.purposes[purpose].basis is Basis.CONSENT:

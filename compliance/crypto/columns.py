@@ -91,8 +91,8 @@ def _place(ring: Keyring, table: str, column: str, row: str | None) -> bytes:
 
 
 def _raw(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError, TypeError):
@@ -101,18 +101,31 @@ def _raw(value: Any) -> bytes:
 
 def _encode(value: Any) -> bytes:
     """Return one type letter and the value's text; numbers come back as the numbers they were."""
-    value = value.item() if hasattr(value, "item") else value
+    value = _python(value)
     for kind, letter, text in _TYPES:
         if isinstance(value, kind):
             return letter + bytes(text(value))
     raise InputError(f"cannot seal a {type(value).__name__}; use text, numbers, dates or bytes")
 
 
+def _python(value: Any) -> Any:
+    """Return a NumPy scalar as Python's; its dates would turn into plain numbers and stay."""
+    if type(value).__module__ != "numpy" or not hasattr(value, "item"):
+        return value
+    return (
+        value
+        if getattr(value, "dtype", None) is not None and value.dtype.kind in "mM"
+        else value.item()
+    )
+
+
 def _text(value: Any) -> bytes:
-    return str(value).encode()
+    return str(value).encode("utf-8", "surrogatepass")
 
 
 def _iso(value: Any) -> bytes:
+    if getattr(value, "nanosecond", 0):
+        raise InputError("cannot seal nanoseconds; round the column to microseconds")
     return str(value.isoformat()).encode()
 
 
@@ -129,7 +142,7 @@ _READERS: dict[bytes, Any] = {
     b"b": lambda d: d == b"True",
     b"i": int,
     b"f": float,
-    b"s": bytes.decode,
+    b"s": lambda d: d.decode("utf-8", "surrogatepass"),
     b"y": bytes,
     b"t": lambda d: dt.datetime.fromisoformat(d.decode()),
     b"d": lambda d: dt.date.fromisoformat(d.decode()),

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import decimal
 import hmac
+import math
+import numbers
 import os
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidSignature
@@ -126,11 +130,18 @@ class Keyring:
             ConfigurationError: the store has keys but the master key file is missing.
             DecryptionFailed: the master key is not the one this store was made with.
         """
+        ask = _ask(passphrase)
         if not path.exists() and not has_keys(store):
             with contextlib.suppress(ConfigurationError):  # another process was first: use its key
-                master.create(path, passphrase)
-        ring = cls(store, master.load(path, _ask(passphrase)), tenant)
-        ring._domain()
+                master.create(path, ask and ask())
+        if not path.exists():  # the file comes before the first key
+            raise ConfigurationError(
+                f"{path}: this database holds keys, but their master key file is not here; "
+                "restore it, without it nothing that was sealed can be opened"
+            )
+        ring = cls(store, master.load(path, ask), tenant)
+        # Made now, so that no reference needs a write of its own inside a caller's transaction.
+        ring._named("lookup", "subjects")
         return ring
 
     # -- named keys --------------------------------------------------------------
@@ -160,7 +171,10 @@ class Keyring:
         key = self._named("lookup", "subjects").material
         kind = subject_type.encode()
         prefix = len(kind).to_bytes(4, "big") + kind
-        texts = (prefix + identity_text(identifier).encode() for identifier in identifiers)
+        texts = (
+            prefix + identity_text(identifier).encode("utf-8", "surrogatepass")
+            for identifier in identifiers
+        )
         return [hmac.digest(key, text, "sha256").hex() for text in texts]
 
     def pseudonym(self, subject_type: str, identifier: object) -> str:
@@ -197,7 +211,8 @@ class Keyring:
         if cached and cached[0] > time.monotonic():
             return cached[1]
         with self.store.reading() as connection:
-            row = connection.execute(sa.select(_KEY).where(_KEY.c.id == key_id)).one_or_none()
+            where = (_KEY.c.id == key_id) & (_KEY.c.tenant == self.tenant)
+            row = connection.execute(sa.select(_KEY).where(where)).one_or_none()
         if row is None or row.kind in {"lookup", "signing", "domain"}:
             raise DecryptionFailed("the sealed value names a key that is not here")
         return self._unwrap(row)
@@ -208,7 +223,8 @@ class Keyring:
         """Return what may be shown of every key."""
         columns = [_KEY.c[name] for name in ("id", "kind", "name", "epoch", "created", "destroyed")]
         with self.store.reading() as connection:
-            rows = connection.execute(sa.select(*columns).order_by(_KEY.c.id)).all()
+            query = sa.select(*columns).where(_KEY.c.tenant == self.tenant).order_by(_KEY.c.id)
+            rows = connection.execute(query).all()
         return [KeyInfo(*row) for row in rows]
 
     def destroy_subject(
@@ -220,7 +236,12 @@ class Keyring:
         name goes too: what is left tells nobody whose key it was.
         """
         name = self.reference(subject_type, identifier)
-        where = (_KEY.c.kind == "subject") & (_KEY.c.name == name) & _KEY.c.destroyed.is_(None)
+        where = (
+            (_KEY.c.tenant == self.tenant)
+            & (_KEY.c.kind == "subject")
+            & (_KEY.c.name == name)
+            & _KEY.c.destroyed.is_(None)
+        )
         ids = connection.execute(sa.select(_KEY.c.id).where(where)).scalars().all()
         for key_id in ids:
             gone = {
@@ -231,6 +252,7 @@ class Keyring:
             connection.execute(sa.update(_KEY).where(_KEY.c.id == key_id).values(gone))
             self._cache.pop(key_id, None)
         self._names.pop(("subject", name), None)
+        self.store.scrub_after(connection)
         return len(ids)
 
     # -- wrapping --------------------------------------------------------------------
@@ -253,21 +275,26 @@ class Keyring:
 
     def _find(self, kind: str, name: str) -> sa.Row[tuple[object, ...]] | None:
         with self.store.reading() as connection:
-            return connection.execute(_current(kind, name)).first()
+            return connection.execute(self._current(kind, name)).first()
+
+    def _current(self, kind: str, name: str) -> sa.Select[tuple[object, ...]]:
+        where = (_KEY.c.tenant == self.tenant) & (_KEY.c.kind == kind) & (_KEY.c.name == name)
+        return sa.select(_KEY).where(where).order_by(_KEY.c.epoch.desc()).limit(1)
 
     def _make(self, kind: str, name: str) -> sa.Row[tuple[object, ...]]:
         """Insert a fresh key; where another process was first, its key is the one."""
         parent = None if kind == "domain" else self._domain()
         wrapping = parent.material if parent else self._master
         wrapped = aes_key_wrap_with_padding(wrapping, secrets.token_bytes(master.BYTES))
-        values = {"kind": kind, "name": name, "epoch": 1, "parent": parent and parent.id}
+        values = {"tenant": self.tenant, "kind": kind, "name": name, "epoch": 1}
+        values["parent"] = parent and parent.id
         with self.store.writing() as connection:
-            row = connection.execute(_current(kind, name)).first()
+            row = connection.execute(self._current(kind, name)).first()
             if row is None:
                 values |= {"wrapped": wrapped, "created": _now()}
                 with contextlib.suppress(sa.exc.IntegrityError), connection.begin_nested():
                     connection.execute(sa.insert(_KEY).values(values))
-                row = connection.execute(_current(kind, name)).one()
+                row = connection.execute(self._current(kind, name)).one()
         return row
 
     def _unwrap(self, row: sa.Row[tuple[object, ...]]) -> Key:
@@ -289,13 +316,10 @@ class Keyring:
         if cached:
             return cached[1]
         with self.store.reading() as connection:
-            row = connection.execute(sa.select(_KEY).where(_KEY.c.id == key_id)).one()
+            row = connection.execute(sa.select(_KEY).where(_KEY.c.id == key_id)).one_or_none()
+        if row is None:
+            raise DecryptionFailed("a key's parent is not here; restore the database")
         return self._unwrap(row)
-
-
-def _current(kind: str, name: str) -> sa.Select[tuple[object, ...]]:
-    where = (_KEY.c.kind == kind) & (_KEY.c.name == name)
-    return sa.select(_KEY).where(where).order_by(_KEY.c.epoch.desc()).limit(1)
 
 
 def has_keys(store: Store) -> bool:
@@ -311,9 +335,15 @@ def _ask(passphrase: str | None) -> master.Passphrase | None:
 
 def identity_text(identifier: object) -> str:
     """Return the text of an identifier: 7, 7.0 and "7" are one person, as databases mix them."""
-    if isinstance(identifier, float) and identifier.is_integer():
-        identifier = int(identifier)
-    return str(identifier).strip()
+    return str(_whole(identifier)).strip()
+
+
+def _whole(number: Any) -> Any:
+    """Return a number without a fraction as int; NumPy's numbers are Real, Decimal is not."""
+    if isinstance(number, bool) or not isinstance(number, (numbers.Real, decimal.Decimal)):
+        return number
+    value: Any = number
+    return int(value) if math.isfinite(value) and value == int(value) else value
 
 
 def _now() -> str:

@@ -22,7 +22,7 @@ from compliance.errors import ConfigurationError, DecryptionFailed, StoreError
 
 BYTES = 32
 _SCRYPT = {"n": 2**17, "r": 8, "p": 1}  # OWASP Password Storage Cheat Sheet: N=2^17, r=8, p=1
-_MOST_N = 2**20
+_MOST_N, _MOST_R, _MOST_P = 2**20, 16, 16  # 2 GiB of memory at the most
 _AAD = b"compliance master key v1"
 Passphrase = Callable[[], str]
 
@@ -62,6 +62,16 @@ def _write_new(path: Path, data: bytes) -> None:
         os.link(temporary, path)
     finally:
         temporary.unlink()
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Have the name on disk before a database holds the first key wrapped by this one."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load(path: Path, passphrase: Passphrase | None = None) -> bytes:
@@ -86,7 +96,7 @@ def load(path: Path, passphrase: Passphrase | None = None) -> bytes:
         ) from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ConfigurationError(f"{path}: not a master key file") from None
     if len(key) != BYTES:
         raise ConfigurationError(f"{path}: not a master key file")
@@ -116,7 +126,7 @@ def _unprotect(document: dict[str, Any], passphrase: Passphrase | None) -> bytes
     if passphrase is None:
         raise ConfigurationError("the master key needs a passphrase; set COMPLIANCE_PASSPHRASE")
     kdf = {name: int(document["kdf"][name]) for name in _SCRYPT}
-    if kdf["n"] > _MOST_N:
+    if kdf["n"] > _MOST_N or kdf["r"] > _MOST_R or kdf["p"] > _MOST_P:
         raise ValueError
     wrapping = AESGCM(_derive(passphrase(), base64.b64decode(document["kdf"]["salt"]), kdf))
     try:

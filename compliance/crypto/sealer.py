@@ -13,6 +13,7 @@ class Sealer:
 
     def __init__(self, ring: Keyring, name: str) -> None:
         self._ring = ring
+        self._name = name
         self._key = ring.model(name)
 
     @property
@@ -34,4 +35,4 @@ class Sealer:
 
     def _place(self, context: Mapping[str, str]) -> Place:
         row = "\x1f".join(f"{name}={context[name]}" for name in sorted(context))
-        return Place(self._ring.tenant, "compliance_model", "artefact", row=row)
+        return Place(self._ring.tenant, "compliance_model", self._name, row=row)

@@ -16,9 +16,10 @@ class WrappedKey(Table, table=True):
     """
 
     __tablename__ = "compliance_key"
-    __table_args__ = (sa.UniqueConstraint("kind", "name", "epoch"),)
+    __table_args__ = (sa.UniqueConstraint("tenant", "kind", "name", "epoch"),)
 
     id: int | None = Field(default=None, primary_key=True)
+    tenant: str
     kind: str
     name: str
     epoch: int = 1

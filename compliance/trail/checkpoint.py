@@ -16,11 +16,14 @@ from compliance.errors import TrailCorrupt
 
 _ED25519 = b"\x01"
 _MAX_NOTE = 1_000_000
+_FORBIDDEN = re.compile(
+    r"[\x00-\x09\x0b-\x1f\ud800-\udfff]"
+)  # signed-note: no ASCII control but newline
 _SIGNATURE = re.compile(r"— (\S+) ([A-Za-z0-9+/]+={0,2})")
 
 
-class Signer(Protocol):
-    """An Ed25519 key with a name."""
+class Verifier(Protocol):
+    """Checks a signature of the key whose vkey it was made from."""
 
     @property
     def name(self) -> str:
@@ -30,23 +33,15 @@ class Signer(Protocol):
     def public_key(self) -> bytes:
         """Return the 32 bytes of the public key (RFC 8032)."""
 
-    def sign(self, data: bytes) -> bytes:
-        """Return the 64 bytes of a signature."""
-
-
-class Verifier(Protocol):
-    """Checks a signature of the key whose vkey it was made from."""
-
-    @property
-    def name(self) -> str:
-        """Return the key's name."""
-
-    @property
-    def public_key(self) -> bytes:
-        """Return the 32 bytes of the public key."""
-
     def verify(self, signature: bytes, data: bytes) -> None:
         """Return, or raise IntegrityError."""
+
+
+class Signer(Verifier, Protocol):
+    """An Ed25519 key with a name, which also checks its own signatures."""
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the 64 bytes of a signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +61,10 @@ class Checkpoint:
         """Read a note text.
 
         Raises:
-            TrailCorrupt: not three non-empty lines, or a malformed size or hash.
+            TrailCorrupt: not three or more non-empty lines, or a malformed size or hash.
         """
         lines = text.split("\n")
-        if len(lines) < 4 or not all(lines[:3]) or lines[-1]:  # noqa: PLR2004  three lines and an end
+        if len(lines) < 4 or not all(lines[:-1]) or lines[-1]:  # noqa: PLR2004  three lines and an end
             raise TrailCorrupt("the checkpoint has not the three lines it needs")
         size, root = lines[1], _decode(lines[2])
         if (
@@ -100,7 +95,8 @@ def parse_vkey(text: str) -> tuple[str, bytes]:
     name, _, rest = text.strip().partition("+")
     identity, _, material = rest.partition("+")
     data = _decode(material)
-    if data[:1] != _ED25519 or len(data) != 33 or key_id(name, data[1:]).hex() != identity:  # noqa: PLR2004  type byte and key
+    is_key = name and data[:1] == _ED25519 and len(data) == 33  # noqa: PLR2004  type byte and key
+    if not is_key or key_id(name, data[1:]).hex() != identity:
         raise TrailCorrupt("not an Ed25519 verifier key")
     return name, data[1:]
 
@@ -118,8 +114,10 @@ def open_note(note: str, verifier: Verifier) -> Checkpoint:
     Raises:
         TrailCorrupt: malformed, or not signed by this key.
     """
-    if len(note) > _MAX_NOTE:
-        raise TrailCorrupt("the note is too large")
+    if not isinstance(note, str) or len(note) > _MAX_NOTE:
+        raise TrailCorrupt("the note is too large, or no text")
+    if _FORBIDDEN.search(note):
+        raise TrailCorrupt("the note holds a control character or a lone surrogate")
     text, blank, tail = note.rpartition("\n\n")
     if not blank or not tail.endswith("\n"):
         raise TrailCorrupt("the note has no signature")

@@ -64,8 +64,9 @@ class Event:
             InputError: a fact of another type, an integer beyond 2^53, or too many bytes.
         """
         values = {name: getattr(self, name) for name in _NAMES}
+        _check_names(values)
+        _check_facts(self.facts)
         values |= {"v": VERSION, "time": stamp(time), "facts": dict(self.facts)}
-        _check(values)
         body = canonical(values)
         if len(body) > MAX_BYTES:
             raise InputError(f"a trail entry holds at most {MAX_BYTES} bytes, this one {len(body)}")
@@ -76,6 +77,7 @@ _NAMES = (
     "event", "actor", "method", "account", "on_behalf_of", "activity", "purpose",
     "dataset", "subject", "call", "policy", "outcome",
 )  # fmt: skip
+_REQUIRED = frozenset({"event", "actor", "method", "account"})
 
 
 def canonical(values: Mapping[str, Any]) -> bytes:
@@ -87,15 +89,22 @@ def canonical(values: Mapping[str, Any]) -> bytes:
         raise InputError("a lone surrogate cannot be written to the trail") from error
 
 
-def _check(values: Mapping[str, Any]) -> None:
+def _check_names(values: Mapping[str, object]) -> None:
+    """What a query column repeats is text: a number would come back from it as a text."""
     for name, value in values.items():
-        if not name.isascii():  # JCS sorts by UTF-16 units, Python by code points: equal in ASCII
-            raise InputError("fact names are ASCII")
-        if isinstance(value, Mapping):
-            _check(value)
-        elif not (value is None or isinstance(value, (str, bool, int))):
+        optional = value is None and name not in _REQUIRED
+        if not optional and not isinstance(value, str):
+            raise InputError(f"{name} of an event is a {type(value).__name__}; use str")
+
+
+def _check_facts(facts: Mapping[Any, object]) -> None:
+    for name, value in facts.items():
+        if not isinstance(name, str) or not name.isascii():
+            # JCS sorts by UTF-16 units, Python by code points: equal in ASCII
+            raise InputError("fact names are ASCII text")
+        if not (value is None or isinstance(value, (str, bool, int))):
             raise InputError(f"fact {name!r} is a {type(value).__name__}; use str, int, bool, None")
-        elif isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        if isinstance(value, int) and abs(value) > _MAX_INTEGER:
             raise InputError(f"fact {name!r} is beyond 2^53; write it as a string")
 
 

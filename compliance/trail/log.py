@@ -8,6 +8,7 @@ that transaction has committed.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from compliance.errors import StoreError, TrailCorrupt
+from compliance.errors import IntegrityError, StoreError, TrailCorrupt
 from compliance.store import Store
 from compliance.trail import checkpoint, entries, merkle
 from compliance.trail.tables import Entry, Head
@@ -24,6 +25,7 @@ _COLUMNS = ("time", "event", "actor", "activity", "subject", "outcome")
 _ENTRY = Entry.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 _HEAD = Head.__table__  # type: ignore[attr-defined]
 PAGE = 2_000
+_ADVICE = "; run `compliance trail verify`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Trail:
     def append_in(self, connection: sa.Connection, *events: entries.Event) -> int:
         """Record events in the caller's own write transaction: both commit, or neither."""
         head = _locked_head(connection)
-        frontier = merkle.Frontier.decode(head.size, head.frontier)
+        frontier = self._trusted(head)
         now = dt.datetime.now(dt.UTC)
         rows = [_row(head.size + i, event.body(now)) for i, event in enumerate(events)]
         for row in rows:
@@ -64,6 +66,38 @@ class Trail:
             connection.execute(sa.insert(_ENTRY), rows)
             self._move(connection, head, frontier)
         return int(head.size)
+
+    def _trusted(self, head: Any) -> merkle.Frontier:
+        """Return the tree state of a head whose signed note vouches for it.
+
+        Without this the next append would put a signature under whatever a hand had
+        written into the head, and launder it.
+
+        Raises:
+            TrailCorrupt: the head is not what this log signed last.
+        """
+        if head.size == 0:
+            note = checkpoint.Checkpoint(self.signer.name, 0, merkle.EMPTY_ROOT)
+        else:
+            note = self._signed(head.note)
+        if (note.size, note.root) != (head.size, raw(head.root)):
+            raise TrailCorrupt("the trail's head is not the one that was signed" + _ADVICE)
+        frontier = merkle.Frontier.decode(note.size, raw(head.frontier))
+        if frontier.root() != note.root:
+            raise TrailCorrupt("the trail's stored tree state is not that of its head" + _ADVICE)
+        return frontier
+
+    def _signed(self, note: str) -> checkpoint.Checkpoint:
+        try:
+            return checkpoint.open_note(note, self.signer)
+        except IntegrityError as error:
+            origin = str(note).partition("\n")[0]
+            if origin != self.signer.name:
+                raise TrailCorrupt(
+                    f"the trail of this database is that of {origin[:100]!r}, not of "
+                    f"{self.signer.name!r}: give each tenant a database of its own"
+                ) from error
+            raise TrailCorrupt(f"the trail's head: {error}{_ADVICE}") from error
 
     def _move(self, connection: sa.Connection, head: Any, frontier: merkle.Frontier) -> None:
         root = frontier.root()
@@ -99,7 +133,8 @@ class Trail:
         query = sa.select(_ENTRY.c.index, _ENTRY.c.body).where(_ENTRY.c.index >= start, *where)
         with self.store.reading() as connection:
             for row in connection.execute(query.order_by(order).execution_options(yield_per=PAGE)):
-                yield Recorded(row[0], bytes(row.body), entries.parse(bytes(row.body)))
+                body = raw(row.body)
+                yield Recorded(row[0], body, entries.parse(body))
 
     def size(self) -> int:
         """Return the number of entries."""
@@ -116,13 +151,23 @@ def _locked_head(connection: sa.Connection) -> Any:
     """Read the head under a lock that lasts until the transaction ends."""
     query = sa.select(_HEAD).where(_HEAD.c.id == 1).with_for_update()
     head = connection.execute(query).one_or_none()
-    if head is None:
-        if connection.execute(sa.select(sa.func.count()).select_from(_ENTRY)).scalar_one():
-            raise TrailCorrupt("the trail has entries but no head; run `compliance trail verify`")
-        first = {"id": 1, "size": 0, "root": merkle.EMPTY_ROOT, "frontier": b"", "note": ""}
+    return _first_head(connection) if head is None else head
+
+
+def _first_head(connection: sa.Connection) -> Any:
+    """Insert the head of an empty log; where another writer was first, wait for it and take its."""
+    first = {"id": 1, "size": 0, "root": merkle.EMPTY_ROOT, "frontier": b"", "note": ""}
+    with contextlib.suppress(sa.exc.IntegrityError), connection.begin_nested():
         connection.execute(sa.insert(_HEAD), first)
-        head = connection.execute(query).one()
+    head = connection.execute(sa.select(_HEAD).where(_HEAD.c.id == 1).with_for_update()).one()
+    if head.size == 0 and connection.execute(sa.select(_ENTRY.c.index).limit(1)).first():
+        raise TrailCorrupt("the trail has entries but no head" + _ADVICE)
     return head
+
+
+def raw(value: object) -> bytes:
+    """Return a column's bytes; SQLite lets a hand put any type there, and that matches nothing."""
+    return bytes(value) if isinstance(value, (bytes, memoryview)) else b""
 
 
 def _row(index: int, body: bytes) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Frontier:
     def __init__(self, size: int = 0, hashes: Iterable[bytes] = ()) -> None:
         self.size = size
         self.hashes = list(hashes)
-        if len(self.hashes) != size.bit_count():
+        whole = all(len(part) == HASH_BYTES for part in self.hashes)
+        if size < 0 or not whole or len(self.hashes) != size.bit_count():
             raise TrailCorrupt(f"the stored tree state does not belong to {size} entries")
 
     @classmethod
@@ -140,12 +141,12 @@ def verify_consistency(
     """
     if not 0 < old_size <= new_size:
         raise TrailCorrupt(f"no consistency from size {old_size} to size {new_size}")
+    _check_hashes(old_root, new_root, *proof)
     if old_size == new_size:
         if proof:
             raise TrailCorrupt("the consistency proof has the wrong length")
         _same(old_root, new_root, "two roots for one size: a fork")
         return
-    _check_hashes(old_root, new_root, *proof)
     _walk_consistency(old_size, new_size, list(proof), old_root, new_root)
 
 

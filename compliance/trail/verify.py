@@ -14,6 +14,7 @@ from compliance.errors import ComplianceError, TrailCorrupt
 from compliance.store import Store
 from compliance.trail import checkpoint, entries, log, merkle
 
+_MOST = 100
 _COLUMNS = ("time", "event", "actor", "activity", "subject", "outcome")
 
 
@@ -53,7 +54,8 @@ def check(
 ) -> Verification:
     """Read the whole trail once and compare it with its head.
 
-    Every fault is collected up to a hundred; the first of each entry is reported.
+    Faults of entries are collected up to a hundred, the first of each entry; those of
+    the head come after them. The read is one snapshot: a writer at work is no fault.
     """
     with store.reading() as connection:
         head = log.stored_head(connection)
@@ -65,7 +67,7 @@ def check(
                 progress(walk.bodies.size, size)
         progress(size, size)
     faults = [*walk.faults, *_head_faults(head, walk, verifier)]
-    return Verification(walk.bodies.size, walk.bodies.root(), tuple(faults[:100]))
+    return Verification(walk.bodies.size, walk.bodies.root(), tuple(faults))
 
 
 class _Walk:
@@ -80,22 +82,26 @@ class _Walk:
         self.faults: list[Fault] = []
 
     def step(self, row: Any) -> None:
-        body, leaf = bytes(row.body), bytes(row.leaf_hash)
+        body, leaf = log.raw(row.body), log.raw(row.leaf_hash)
         if row.index != self.expected:
-            self.faults.append(
+            self._fault(
                 Fault(
                     "gap", self.expected, f"entry {self.expected} is missing; next is {row.index}"
                 )
             )
-        self.expected = row.index + 1
+        self.expected = row.index + 1 if isinstance(row.index, int) else self.expected + 1
         actual = merkle.leaf_hash(body)
         self.bodies.append(actual)
         self.leaves.append(leaf if len(leaf) == merkle.HASH_BYTES else b"\0" * merkle.HASH_BYTES)
         fault = _entry_fault(row, body, hash_matches=actual == leaf)
         if fault:
-            self.faults.append(fault)
+            self._fault(fault)
         if row.root is not None and not self.parted:
-            self._compare(row.index, bytes(row.root), clean=not self.faults)
+            self._compare(row.index, log.raw(row.root), clean=not self.faults)
+
+    def _fault(self, fault: Fault) -> None:
+        if len(self.faults) < _MOST:
+            self.faults.append(fault)
 
     def _compare(self, index: int, recorded: bytes, *, clean: bool) -> None:
         """Compare with the root recorded at an append; the first difference says where."""
@@ -107,7 +113,7 @@ class _Walk:
             span = (
                 f"entries {self.anchored} to {index}" if index > self.anchored else f"entry {index}"
             )
-            self.faults.append(
+            self._fault(
                 Fault("leaf", self.anchored, f"{span}: rewritten together with the leaf hash")
             )
 
@@ -135,14 +141,16 @@ def _head_faults(head: Any, walk: _Walk, verifier: checkpoint.Verifier) -> Itera
         yield Fault(
             "head", None, f"the head says {head.size} entries, there are {walk.bodies.size}"
         )
-    elif walk.bodies.root() != bytes(head.root):
+    elif walk.bodies.root() != log.raw(head.root):
         yield _root_fault(head, walk)
+    elif walk.bodies.encode() != log.raw(head.frontier):
+        yield Fault("head", None, "the stored tree state is not that of the entries")
     if head.size:
         yield from _note_faults(head, verifier)
 
 
 def _root_fault(head: Any, walk: _Walk) -> Fault:
-    if walk.leaves.root() == bytes(head.root):
+    if walk.leaves.root() == log.raw(head.root):
         return Fault("head", None, "the leaf hashes lead to the root, the bodies do not")
     return Fault("head", None, "the entries do not lead to the root in the head")
 
@@ -153,5 +161,7 @@ def _note_faults(head: Any, verifier: checkpoint.Verifier) -> Iterator[Fault]:
     except ComplianceError as error:
         yield Fault("signature", None, f"the head's note: {error}")
         return
-    if (signed.size, signed.root) != (head.size, bytes(head.root)):
+    if signed.origin != verifier.name:
+        yield Fault("signature", None, "the head's note is that of another log")
+    if (signed.size, signed.root) != (head.size, log.raw(head.root)):
         yield Fault("head", None, "the head is not the one that was signed")

@@ -65,6 +65,7 @@ def upgrade() -> None:
     op.create_table(
         "compliance_key",
         sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("tenant", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
@@ -73,7 +74,7 @@ def upgrade() -> None:
         sa.Column("created", sa.String(), nullable=False),
         sa.Column("destroyed", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("kind", "name", "epoch"),
+        sa.UniqueConstraint("tenant", "kind", "name", "epoch"),
     )
     op.create_table(
         "compliance_request",
