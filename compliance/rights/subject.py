@@ -142,11 +142,15 @@ class Needle:
 
     @property
     def prefilter(self) -> str:
-        """Return a piece that every match holds literally, up to case; empty where none is sure."""
+        """Return a piece that every match holds literally, up to case; empty where none is sure.
+
+        Words of names have none: a text may write them with accents that the value lacks.
+        """
         if self.digits:
-            return self.digits[-4:] if len(self.words) > 1 else ""
+            return ""
         parts = [p for p in re.findall(r"[^\W_]+", self.value) if p.isascii()]
-        return max(parts, key=len, default="").lower()
+        sure = parts if "@" in self.value else [p for p in parts if p.isdigit()]
+        return max(sure, key=len, default="").lower()
 
     def found_in(self, text: str) -> bool:
         """Return whether the text holds the value on word boundaries."""

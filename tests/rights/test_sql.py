@@ -1,9 +1,12 @@
 """Reference cases: exact counts on three engines, and every other row untouched."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from rights.office import ANNA, BEN
 
-from compliance.errors import InputError, StalePlanError
+from compliance.errors import InputError, StalePlanError, StoreError
 from compliance.policy import Store
 from compliance.rights import datamap, subject
 from compliance.rights.connectors.sql import SqlConnector
@@ -240,3 +243,23 @@ def test_a_trigger_that_brings_rows_back_is_caught_before_the_commit(sqlite_chin
     with pytest.raises(Exception, match="triggers"):
         sql.erase(plan, {}, commit=True)
     assert sqlite_chinook.snapshot() == before
+
+
+def test_two_at_once_have_one_effect(chinook):
+    sql = connector(chinook)
+    plan = sql.plan(search(sql, email="luisg@embraer.com.br"), {}, "erasure")
+    gate = threading.Barrier(2)
+
+    def one(_):
+        gate.wait()
+        try:
+            return sql.erase(plan, {}, commit=True)
+        except (StalePlanError, StoreError) as error:
+            return type(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(one, range(2)))
+    assert said.count(True) == 1, said
+    assert sql.verify(plan) == {}
+    assert chinook.counts()[chinook.name("Invoice")] == 405
+    assert sql.erase(plan, {}, commit=True, resumed=True) is False
