@@ -47,8 +47,8 @@ app.add_typer(consent.app, name="consent")
 app.add_typer(model.app, name="model")
 app.add_typer(model.budget, name="budget")
 app.command("init")(project.init)
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
+app.command("doctor")(doctor.examine)
+app.command("demo")(demo.demonstrate)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001  typer's callback signature

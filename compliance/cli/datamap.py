@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ def discover(
 
     from compliance.rights import datamap
 
-    draft = datamap.discover(url)
+    draft = json.loads(json.dumps(datamap.discover(url)))  # enumerations become plain words
     typer.echo(yaml.safe_dump({"stores": {name: draft}}, sort_keys=False, allow_unicode=True))
     open_edges = sum(1 for edge in draft["edges"] if edge.get("meaning") is None)
     note(f"{open_edges} links have no meaning yet; add the reviewed map to policies/rights.yaml")

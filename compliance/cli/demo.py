@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def demo(
+def demonstrate(
     folder: Annotated[
         Path | None, typer.Argument(help="Where to put the bank; default: a temporary folder.")
     ] = None,

@@ -32,7 +32,7 @@ class Item:
     mend: str = ""
 
 
-def doctor(
+def examine(
     context: typer.Context,
     output_format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
 ) -> None:

@@ -78,8 +78,9 @@ def show(
     for key, norm in guard.policy.budgets.items():
         if name in {"", key}:
             s = guard.ledger.spending(key, norm)
-            figures = (s.epsilon_total, s.reserved, s.settled, s.remaining, s.runs)
-            table.append((key, norm.dataset, norm.unit, *figures))
+            figures = (s.epsilon_total, s.reserved, s.settled, s.remaining)
+            shown = [None if f is None else f"{f:f}" for f in figures]  # never 0E-9
+            table.append((key, norm.dataset, norm.unit, *shown, s.runs))
     if name and not table:
         raise typer.BadParameter(
             f"unknown budget {name!r}; known: {', '.join(guard.policy.budgets)}"

@@ -219,8 +219,8 @@ def _finite(epsilon: float) -> float:
 def _library() -> Any:
     try:
         import dp_accounting  # type: ignore[import-untyped]  # ships no types
-        import dp_accounting.pld  # type: ignore[import-untyped]
-        import dp_accounting.rdp  # type: ignore[import-untyped]
+        import dp_accounting.pld  # type: ignore[import-untyped]  # as above
+        import dp_accounting.rdp  # type: ignore[import-untyped]  # as above
     except ImportError as error:
         raise MissingExtra("dp", "dp-accounting") from error
     return dp_accounting

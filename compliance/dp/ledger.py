@@ -26,7 +26,7 @@ from compliance.policy import Budget
 from compliance.store import Store
 
 _ACCOUNT = BudgetAccount.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
-_RESERVATION = BudgetReservation.__table__  # type: ignore[attr-defined]
+_RESERVATION = BudgetReservation.__table__  # type: ignore[attr-defined]  # as above
 _EPSILON = 9  # decimal places
 _DELTA = 18
 _MOST = 2**62  # far below what a BIGINT holds, so that sums cannot overflow

@@ -345,4 +345,4 @@ def _note_snapshots(training: PrivateTraining) -> Callable[[], None]:
             found.note_snapshot()
 
     handle = training.model.register_state_dict_post_hook(hook)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return handle.remove  # type: ignore[no-any-return]
+    return handle.remove  # type: ignore[no-any-return]  # as above

@@ -23,7 +23,7 @@ from compliance.trail.tables import Entry, Head
 
 _COLUMNS = ("time", "event", "actor", "activity", "subject", "outcome")
 _ENTRY = Entry.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
-_HEAD = Head.__table__  # type: ignore[attr-defined]
+_HEAD = Head.__table__  # type: ignore[attr-defined]  # as above
 PAGE = 2_000
 _ADVICE = "; run `compliance trail verify`"
 
