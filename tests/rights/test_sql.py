@@ -1,5 +1,6 @@
 """Reference cases: exact counts on three engines, and every other row untouched."""
 
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ from rights.office import ANNA, BEN
 from compliance.errors import InputError, StalePlanError, StoreError
 from compliance.policy import Store
 from compliance.rights import datamap, subject
-from compliance.rights.connectors.sql import SqlConnector
+from compliance.rights.connectors.sql import SqlConnector, _execute
 
 CUSTOMER = "chinook-customer-1"
 EMPLOYEE = "chinook-employee-2"
@@ -263,3 +264,13 @@ def test_two_at_once_have_one_effect(chinook):
     assert sql.verify(plan) == {}
     assert chinook.counts()[chinook.name("Invoice")] == 405
     assert sql.erase(plan, {}, commit=True, resumed=True) is False
+
+
+def test_a_statement_that_touches_another_number_of_rows_ends_the_transaction(sqlite_chinook):
+    sql = connector(sqlite_chinook)
+    plan = sql.plan(search(sql, email="luisg@embraer.com.br"), {}, "erasure")
+    wrong = dataclasses.replace(plan.steps[0], rows=37)
+    before = sqlite_chinook.snapshot()
+    with pytest.raises(StalePlanError), sql._session(write=True) as session:
+        _execute(session, wrong)
+    assert sqlite_chinook.snapshot() == before
