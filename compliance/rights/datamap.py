@@ -7,7 +7,7 @@ has no meaning, and a plan that would have to know it refuses. Ask, never delete
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from compliance import store as stores
@@ -249,7 +249,7 @@ def draft(tables: schema.Tables, url: str) -> dict[str, Any]:
     owned = set(subjects)
     todo = live_links(tables)
     for _round in range(len(todo) + 1):  # what is owned may own in turn
-        meant = {link: _infer(link, tables, subjects, owned) for link in todo}
+        meant = {link: _infer(link, tables, todo, set(subjects), owned) for link in todo}
         more = {
             link.child for link, (meaning, _reason) in meant.items() if meaning is Meaning.OWNED
         }
@@ -314,7 +314,7 @@ def _edge(link: Link, meaning: Meaning | None, reason: str) -> dict[str, Any]:
 
 
 def _infer(
-    link: Link, tables: schema.Tables, subjects: Iterable[str], owned: set[str]
+    link: Link, tables: schema.Tables, others: list[Link], subjects: set[str], owned: set[str]
 ) -> tuple[Meaning | None, str]:
     column = words(link.child_columns[0])
     if link.parent not in owned:
@@ -323,27 +323,28 @@ def _infer(
         return Meaning.ACTED, f"the name {link.child_columns[0]} says that the person acted"
     if link.child == link.parent:
         return None, "a table that refers to itself: say whether the row belongs to the other"
-    fixed = not any(tables[link.child].c[c].nullable for c in link.child_columns)
-    if not fixed:
-        return None, "may be NULL: say whether the row is about the person"
-    if not _names_parent(column, link.parent):
-        return None, "the name says nothing: say what the link means"
-    return _infer_shared(link, tables, set(subjects))
-
-
-def _infer_shared(
-    link: Link, tables: schema.Tables, subjects: set[str]
-) -> tuple[Meaning | None, str]:
-    persons = [
-        other
-        for other in live_links(tables)
-        if other.child == link.child and other.parent in subjects and other.ends != link.ends
-    ]
-    if link.parent in subjects and any(
-        not _ACTED.search(words(o.child_columns[0])) for o in persons
-    ):
-        return None, "the row hangs on two persons: say whose it is"
+    doubts = {
+        "may be NULL: say whether the row is about the person": any(
+            tables[link.child].c[c].nullable for c in link.child_columns
+        ),
+        "the name says nothing: say what the link means": not _names_parent(column, link.parent),
+        "the row hangs on two persons: say whose it is": link.parent in subjects
+        and _hangs_on_another(link, others, subjects),
+    }
+    doubt = next((text for text, holds in doubts.items() if holds), None)
+    if doubt:
+        return None, doubt
     return Meaning.OWNED, f"NOT NULL and named after {link.parent}"
+
+
+def _hangs_on_another(link: Link, others: list[Link], subjects: set[str]) -> bool:
+    return any(
+        other.child == link.child
+        and other.parent in subjects
+        and other.ends != link.ends
+        and not _ACTED.search(words(other.child_columns[0]))
+        for other in others
+    )
 
 
 def _infer_outward(link: Link, tables: schema.Tables) -> tuple[Meaning | None, str]:
