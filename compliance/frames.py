@@ -248,9 +248,9 @@ def read(path: Path | str) -> Frame:
     import pyarrow as pa
 
     path = Path(path)
-    kind = kind_of(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    kind = kind_of(path)
     try:
         return wrap(_READERS[kind](path))
     except (

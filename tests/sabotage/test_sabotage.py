@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sabotages import SABOTAGES
+from sabotage.sabotages import SABOTAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,9 @@ def test_a_broken_promise_turns_its_test_red(sabotage, tmp_path):
 def apply(sabotage, copy):
     path = copy / sabotage.file
     text = path.read_text("utf-8")
-    assert text.count(sabotage.old) == 1, f"{sabotage.file} holds the text {text.count(sabotage.old)} times"
+    assert text.count(sabotage.old) == 1, (
+        f"{sabotage.file} holds the text {text.count(sabotage.old)} times"
+    )
     path.write_text(text.replace(sabotage.old, sabotage.new), "utf-8")
     compile(path.read_text("utf-8"), str(path), "exec")
 
@@ -43,10 +45,26 @@ def run(test, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
     show = "-c", "import compliance; print(compliance.__file__)"
     where = subprocess.run(
-        [sys.executable, *show], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, *show],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", test],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            test,
+        ],
         env=environment,
         cwd=ROOT,
         capture_output=True,
