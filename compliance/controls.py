@@ -34,15 +34,23 @@ class Phase(IntEnum):
     UNSEAL = 5
     HOLD_BACK = 6
     SCAN = 7
-    RESERVE = 8
-    BODY = 9
-    AUDIT = 10
-    SETTLE = 11
-    SEAL = 12
-    RECORD_OUTCOME = 13
+    RECORD_OPENED = 8
+    RESERVE = 9
+    BODY = 10
+    AUDIT = 11
+    SETTLE = 12
+    SEAL = 13
+    RECORD_OUTCOME = 14
 
 
-DATA = (Phase.CONSENT, Phase.MINIMISE, Phase.UNSEAL, Phase.HOLD_BACK, Phase.SCAN)
+DATA = (
+    Phase.CONSENT,
+    Phase.MINIMISE,
+    Phase.UNSEAL,
+    Phase.HOLD_BACK,
+    Phase.SCAN,
+    Phase.RECORD_OPENED,
+)
 _BEFORE = (Phase.RECORD_INTENT, Phase.AUTHORISE, *DATA, Phase.RESERVE)
 
 
@@ -75,6 +83,7 @@ class Opening:
         frame: what the body will see, narrowed by each control.
         subjects: the subject of each row of ``frame``, kept also when the column is dropped.
         held: what the guard keeps for the audit: rows, label and ``audit_only`` columns.
+        held_keys: the subject of each row of ``held``, or its content, as a hash.
         audits: true for a data set that serves the audit only and is never shown to the body.
         facts: counts for the trail.
     """
@@ -83,6 +92,7 @@ class Opening:
     frame: Frame
     subjects: list[Any] | None = None
     held: Frame | None = None
+    held_keys: list[str] = field(default_factory=list)
     audits: bool = False
     facts: dict[str, Scalar] = field(default_factory=dict)
 
@@ -98,8 +108,11 @@ class Call:
         openings: those that they have.
         predictor: how the guard asks the result for predictions.
         intent: the trail's index of this call's intent.
+        run: what the body holds in its hand; data sets called inside the body open through it.
+        closed: true once the body is over; from then on nothing is opened for it.
         private: the record of differentially private training, once the body asked for it.
         result: what the body returned; controls may replace or withhold it.
+        yielded: the decisions that a generator gave so far.
         facts: counts for the trail's outcome entry.
     """
 
@@ -113,9 +126,12 @@ class Call:
     predictor: Callable[[Any], Any] | None = None
     private: Any = None
     intent: int = -1
+    run: Any = None
+    closed: bool = False
     reservation: Any = None
     model: Any = None
     result: Any = None
+    yielded: list[Any] = field(default_factory=list)
     error: BaseException | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     facts: dict[str, Scalar] = field(default_factory=dict)
@@ -190,9 +206,11 @@ class Pipeline:
             call.result = None
             raise
         finally:
+            call.closed = True
             self.run(call, Phase.RECORD_OUTCOME)
 
     def _after(self, call: Call) -> None:
+        call.closed = True
         try:
             self.run(call, Phase.AUDIT)
         finally:
@@ -306,7 +324,8 @@ def _generator(function: Any, prepare: Prepare, arguments: Arguments, deliver: A
         call, pipeline = prepare(args, kwargs)
         with pipeline.around(call):
             args, kwargs = arguments(call, args, kwargs)
-            call.result = yield from _steps(call, function(*args, **kwargs), deliver)
+            result = yield from _steps(call, function(*args, **kwargs), deliver)
+            call.result = call.result if result is None else result
         return call.result
 
     return wrapper

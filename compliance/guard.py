@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from compliance import config, frames
 from compliance.access import consent, identity, rbac
 from compliance.access.control import Authorise, ConsentRows, Minimise
+from compliance.body import GUARDED, Run, is_data, refuse_sideways, walk, without_run, yielded
 from compliance.controls import (
     Call,
     Control,
@@ -27,100 +28,24 @@ from compliance.crypto import columns
 from compliance.crypto.control import Unseal
 from compliance.crypto.keys import Keyring
 from compliance.crypto.sealer import Sealer
-from compliance.dp.control import Deliver, Reserve, Settle
+from compliance.dp.control import Deliver, Reserve, Settle, Unchanged
 from compliance.dp.ledger import Ledger
-from compliance.errors import InputError, NotPrivate, PurposeError, Refused, UnregisteredData
+from compliance.errors import InputError, PurposeError, Refused, UnregisteredData
 from compliance.fairness.control import Audit, HoldBack, TallyDecisions
-from compliance.findings import Outcome
 from compliance.handle import Handle, content_of
 from compliance.models.control import Seal, Vault
+from compliance.models.manifest import Manifest
 from compliance.pii.control import Scan
 from compliance.policy import Policy
 from compliance.store import Store
-from compliance.trail.control import RecordIntent, RecordOutcome
+from compliance.trail.control import RecordIntent, RecordOpened, RecordOutcome
 from compliance.trail.entries import Event
 from compliance.trail.log import Trail
 
+__all__ = ["Guard", "Run"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Run:
-    """What a guarded body may ask for; it is the first argument of training and decision bodies."""
-
-    def __init__(self, guard: Guard, call: Call, pipeline: Pipeline) -> None:
-        self._guard = guard
-        self._call = call
-        self._pipeline = pipeline
-
-    def __repr__(self) -> str:
-        return f"<run {self.id} of {self._call.name!r}>"
-
-    @property
-    def id(self) -> str:
-        """Return the id that the trail entries of this run share."""
-        return self._call.id
-
-    @property
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """Return what the audits of this run found."""
-        return tuple(self._call.outcomes)
-
-    def open(self, data: Any) -> Any:
-        """Open a closed data set for this activity and return its frame.
-
-        Raises:
-            UnregisteredData: a frame that came from no registered data set.
-            PurposeError: the activity does not name the data set.
-            ConsentMissing: no row is left.
-            PIIFound: the scan found what the policy blocks.
-        """
-        opening = self._guard.opening(self._call, data)
-        self._pipeline.open(self._call, opening)
-        return frames.native(opening.frame)
-
-    def private(
-        self, model: Any, optimizer: Any = None, loader: Any = None, *, epochs: int = 1
-    ) -> Any:
-        """Return model, optimizer and loader, made differentially private under the policy's cap.
-
-        Args:
-            model: a ``torch.nn.Module``.
-            optimizer: over the model's parameters.
-            loader: a ``DataLoader`` over the opened rows; sampled by Poisson from now on.
-            epochs: how many passes the body will make; one step more is refused.
-
-        Raises:
-            NotPrivate: the policy knows no budget, or the model cannot be made private.
-        """
-        from compliance.dp.training import make_private
-
-        rule = self._call.activity.privacy
-        if rule is None:
-            raise NotPrivate(
-                f"activity {self._call.name!r} has no privacy rule; add one to the policy"
-            )
-        if self._call.private is not None:
-            raise NotPrivate("run.private was called twice in one run; the budget covers one")
-        unit = self._call.policy.budgets[rule.budget].unit
-        training = make_private(model, optimizer, loader, rule, epochs=epochs, unit=unit)
-        self._call.private = training
-        return training.model, training.optimizer, training.loader
-
-    def predictor(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Say how to get predictions for a frame from the result; usable as a decorator."""
-        self._call.predictor = function
-        return function
-
-    def model(self, *, into: Any = None, version: str | None = None) -> Any:
-        """Return the sealed model of this activity, verified before a byte of it is parsed."""
-        self._call.model = self._guard.load(self._call.name, into=into, version=version)
-        return self._call.model
-
-    def release(self, model: R) -> R:
-        """Hand over the model of an activity block; it is audited and sealed at the block's end."""
-        self._call.result = model
-        return model
 
 
 class Guard:
@@ -158,7 +83,8 @@ class Guard:
         self.trail = Trail(self.store, self.keys.signer())
         self.consents = consent.Consents(self.store, self.trail, self.keys, self.policy)
         self.ledger = Ledger(self.store)
-        self.vault = Vault(self.settings.models, partial(Sealer, self.keys), self.keys.signer())
+        sealer, signer = partial(Sealer, self.keys), self.keys.signer()
+        self.vault = Vault(self.settings.models, sealer, signer, self.trail)
         self._loaders: dict[str, Callable[[], Any]] = {}
 
     def __repr__(self) -> str:
@@ -176,6 +102,7 @@ class Guard:
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             prepare = partial(self._prepare, "dataset", name)
             wrapped = wrap(function, prepare, lambda _call, a, k: (a, k), self._deliver)
+            setattr(wrapped, GUARDED, name)
             self._loaders[name] = wrapped
             return wrapped
 
@@ -193,9 +120,13 @@ class Guard:
         self.policy.activity(name)
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            prepare = partial(self._prepare, kind, name)
-            wrapped = wrap(function, prepare, self._arguments, lambda _call, result: result)
-            wrapped.__signature__ = _without_run(function)  # type: ignore[attr-defined]
+            signature = without_run(function)
+            streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+            deliver = yielded if streams else lambda _call, result: result
+            prepare = partial(self._prepare_bound, kind, name, signature)
+            wrapped = wrap(function, prepare, self._arguments, deliver)
+            wrapped.__signature__ = signature  # type: ignore[attr-defined]  # functions take any
+            setattr(wrapped, GUARDED, name)
             return wrapped
 
         return decorate
@@ -206,7 +137,8 @@ class Guard:
         self.policy.activity(name)
         call, pipeline = self._prepare("activity", name, (), {})
         with pipeline.around(call), active(call):
-            yield Run(self, call, pipeline)
+            call.run = Run(self, call, pipeline)
+            yield call.run
 
     # -- models, consent, columns -------------------------------------------------------
 
@@ -219,10 +151,17 @@ class Guard:
             version: default: the newest.
 
         Raises:
-            ModelRejected: not what was sealed; nothing of it was parsed.
+            ModelRejected: not what was sealed, or by a run that did not end well; nothing of
+                it was parsed.
         """
+        return self.fetch(name, into=into, version=version)[0]
+
+    def fetch(
+        self, name: str, *, into: Any = None, version: str | None = None
+    ) -> tuple[Any, Manifest]:
+        """Return a sealed model as `load` does, with its manifest."""
         self.authority.require(self.identity, f"model/{name}", "load")
-        return self.vault.load(name, into=into, version=version)
+        return self.vault.fetch(name, into=into, version=version)
 
     def encrypt(self, dataset: str, frame: Any) -> Any:
         """Return a frame with the columns sealed that the policy declares as encrypted."""
@@ -273,6 +212,17 @@ class Guard:
             pipeline = Pipeline([*self._controls(kind), _Gather(self, args, kwargs)])
         return call, pipeline
 
+    def _prepare_bound(
+        self,
+        kind: str,
+        name: str,
+        signature: inspect.Signature,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Call, Pipeline]:
+        signature.bind(*args, **kwargs)  # a TypeError before a budget is reserved for it
+        return self._prepare(kind, name, args, kwargs)
+
     def _controls(self, kind: str) -> list[Control]:
         controls: list[Control] = [
             RecordIntent(self.trail),
@@ -282,22 +232,27 @@ class Guard:
         if kind == "dataset":
             return controls
         controls += [ConsentRows(self.consents), Minimise(), Unseal(self.keys), HoldBack(self.keys)]
-        controls += [Scan()]
+        controls += [Scan(), RecordOpened(self.trail)]
         if kind == "decision":
             return [*controls, _SealedModel(), TallyDecisions()]
-        seal = Seal(self.vault, self.trail)
         return [
             *controls,
             Reserve(self.ledger, self.trail),
             Deliver(),
             Audit(),
             Settle(self.ledger, self.trail),
-            seal,
+            Unchanged(),
+            Seal(self.vault, self.trail),
         ]
 
     def opening(self, call: Call, data: Any, *, audits: bool = False) -> Opening:
         """Return data as an opening of a call: from a handle, or unregistered where allowed."""
         if isinstance(data, Handle):
+            if data.policy != self.policy.digest:
+                raise PurposeError(
+                    f"data set {data.dataset!r} was closed under another policy; load it with the "
+                    "guard of this activity"
+                )
             return Opening(data.dataset, frames.wrap(content_of(data)), audits=audits)
         if not frames.is_frame(data):
             raise InputError(f"cannot open a {type(data).__name__}; pass what a data set returned")
@@ -319,10 +274,9 @@ class Guard:
                 f"the audit needs data set {rule.rows.dataset!r}; register a function without "
                 f"arguments for it: @guard.dataset({rule.rows.dataset!r})"
             )
+        _require_callable(loader, rule.rows.dataset)
         with outside():
             handle = loader()
-        if not isinstance(handle, Handle):
-            raise InputError(f"the audit's data set {rule.rows.dataset!r} needs a plain function")
         return self.opening(call, handle, audits=True)
 
     def _arguments(
@@ -332,11 +286,11 @@ class Guard:
         opened = iter([o for o in call.openings if not o.audits])
 
         def replace(value: Any) -> Any:
-            return frames.native(next(opened).frame) if _is_data(value) else value
+            return frames.native(next(opened).frame) if is_data(value) else value
 
-        run = Run(self, call, Pipeline(self._controls(call.kind)))
-        values = tuple(_walk(value, replace) for value in args)
-        return (run, *values), {name: _walk(value, replace) for name, value in kwargs.items()}
+        call.run = Run(self, call, Pipeline(self._controls(call.kind)))
+        values = tuple(walk(value, replace) for value in args)
+        return (call.run, *values), {name: walk(value, replace) for name, value in kwargs.items()}
 
     def _deliver(self, call: Call, data: Any) -> Any:
         """Return a closed handle, or inside an activity the opened frame."""
@@ -346,9 +300,30 @@ class Guard:
             )
         handle = Handle(call.name, self.policy.digest, data)
         running = current()
-        if running is None:
+        if running is None or running.closed:
             return handle
-        return Run(self, running, Pipeline(self._controls(running.kind))).open(handle)
+        return running.run.open(handle)  # by the guard whose activity it is
+
+
+_STREAMING = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
+
+
+def _require_callable(loader: Callable[..., Any], dataset: str) -> None:
+    try:
+        inspect.signature(loader).bind()
+    except TypeError:
+        fits = False
+    else:
+        fits = not any(test(loader) for test in _STREAMING)
+    if not fits:
+        raise InputError(
+            f"the audit's data set {dataset!r} needs a plain function that can be called without "
+            "arguments"
+        )
 
 
 class _Gather:
@@ -364,14 +339,14 @@ class _Gather:
         """Put every frame and handle into the call; refuse rows that came in sideways."""
 
         def gather(value: Any) -> Any:
-            if _is_data(value):
+            if is_data(value):
                 call.fresh.append(self._guard.opening(call, value))
             else:
-                _refuse_sideways(call, value)
+                refuse_sideways(call, value)
             return value
 
         for value in self._values:
-            _walk(value, gather)
+            walk(value, gather)
         audit = self._guard.audit_data(call)
         if audit is not None:
             call.fresh.append(audit)
@@ -386,43 +361,3 @@ class _SealedModel:
         """Refuse a decision whose body never asked for the sealed model."""
         if call.model is None:
             raise Refused("a decision is taken with the sealed model; get it with run.model()")
-
-
-def _is_data(value: Any) -> bool:
-    return isinstance(value, Handle) or frames.is_frame(value)
-
-
-def _refuse_sideways(call: Call, value: Any) -> None:
-    """Refuse arrays, tensors, columns and loaders, and a model passed to a decision."""
-    kind = type(value)
-    root = kind.__module__.partition(".")[0]
-    carries = root == "numpy" and getattr(value, "ndim", 0) > 0
-    carries = carries or (root == "torch" and hasattr(value, "ndim") and value.ndim > 0)
-    carries = carries or kind.__module__.startswith("torch.utils.data") or frames.is_series(value)
-    if carries and call.activity.unregistered != "scan":
-        raise UnregisteredData(
-            f"a {kind.__module__}.{kind.__name__} would carry rows past the controls; pass the "
-            "data set's handle and build arrays inside the body"
-        )
-    if call.kind == "decision" and hasattr(value, "predict"):
-        raise Refused("a decision takes no model as an argument; get the sealed one: run.model()")
-
-
-_CONTAINERS: tuple[type, ...] = (list, tuple, set, frozenset)
-
-
-def _walk(value: Any, visit: Callable[[Any], Any]) -> Any:
-    """Visit every value inside lists, tuples, sets and dictionaries; return them rebuilt."""
-    if type(value) is dict:
-        return {key: _walk(item, visit) for key, item in value.items()}
-    if type(value) in _CONTAINERS:
-        return type(value)(_walk(item, visit) for item in value)
-    return visit(value)
-
-
-def _without_run(function: Callable[..., Any]) -> inspect.Signature:
-    signature = inspect.signature(function)
-    parameters = list(signature.parameters.values())
-    if not parameters:
-        raise InputError(f"{function.__qualname__} needs a first parameter for the run")
-    return signature.replace(parameters=parameters[1:])

@@ -7,11 +7,14 @@ killed run, or one whose body raised, never gets its budget back.
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
+from typing import Any
 
-from compliance.controls import Call, Phase
+from compliance.controls import Call, Opening, Phase
 from compliance.dp.ledger import Ledger
 from compliance.errors import NotPrivate
 from compliance.findings import Scalar
+from compliance.policy import Budget
 from compliance.trail.control import event_of
 from compliance.trail.log import Trail
 
@@ -33,8 +36,7 @@ class Reserve:
         if rule is None:
             return
         budget = call.policy.budgets[rule.budget]
-        if budget.unit == "subject":
-            _one_row_each(call, budget.dataset)
+        require_unit(call, budget)
         with self._ledger.store.writing() as connection:
             call.reservation = self._ledger.reserve(
                 connection,
@@ -49,16 +51,43 @@ class Reserve:
             self._trail.append_in(connection, event_of(call, "reserved", facts))
 
 
-def _one_row_each(call: Call, dataset: str) -> None:
-    """DP-SGD protects one row; where the unit is a person, a person must be one row."""
+def require_unit(call: Call, budget: Budget) -> None:
+    """DP-SGD protects one row; where the unit is a person, a person must be one row.
+
+    All openings of the budget's data set count together: a body may open it in parts, and
+    may not open it twice.
+
+    Raises:
+        NotPrivate: a subject has several rows, or rows belong to nobody that is known.
+    """
+    if budget.unit != "subject":
+        return
+    rows: Counter[str] = Counter()
     for opening in call.openings:
-        if opening.dataset == dataset and opening.subjects is not None and not opening.audits:
-            most = max(Counter(map(str, opening.subjects)).values(), default=0)
-            if most > 1:
-                raise NotPrivate(
-                    f"one subject has {most} rows in {dataset!r}, but the budget protects subjects "
-                    "and training protects rows: aggregate to one row each, or set unit: row"
-                )
+        if not opening.audits and opening.dataset in {"", budget.dataset}:
+            rows.update(map(_text, _subjects(opening)))
+    most = max(rows.values(), default=0)
+    if most > 1:
+        raise NotPrivate(
+            f"one subject has {most} rows in {budget.dataset!r}, but the budget protects subjects "
+            "and training protects rows: aggregate to one row each, open the data set once, or "
+            "set unit: row"
+        )
+
+
+def _subjects(opening: Opening) -> list[Any]:
+    if opening.subjects is None:
+        raise NotPrivate(
+            f"the budget protects subjects, and {opening.dataset or 'unregistered data'} names "
+            "none: declare its subject column, or set unit: row"
+        )
+    return opening.subjects
+
+
+def _text(subject: Any) -> str:
+    """Return a subject as text: 7, 7.0 and "7" are one person, as databases mix them."""
+    whole = isinstance(subject, (float, Decimal)) and subject == subject // 1
+    return str(int(subject) if whole else subject).strip()
 
 
 class Deliver:
@@ -74,6 +103,7 @@ class Deliver:
         rule = call.activity.privacy
         if rule is None or (call.kind == "activity" and call.result is None):
             return
+        require_unit(call, call.policy.budgets[rule.budget])
         if call.private is not None:
             call.result = call.private.release(call.result)
             call.facts["private"] = True
@@ -82,6 +112,17 @@ class Deliver:
                 f"the policy demands differential privacy of {call.name!r} and the body never "
                 "called run.private(model, optimizer, loader, epochs=...)"
             )
+
+
+class Unchanged:
+    """Check, after the audit and before sealing, that predicting did not change the model."""
+
+    phase = Phase.SEAL
+
+    def __call__(self, call: Call) -> None:
+        """Raise NotPrivate where the predictor left other parameters than the private steps."""
+        if call.private is not None and call.result is not None:
+            call.private.check(call.result)
 
 
 class Settle:

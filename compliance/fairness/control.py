@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from compliance import frames
 from compliance.controls import Call, Opening, Phase
-from compliance.errors import AuditFailed, InputError, InsufficientEvidence
+from compliance.errors import AuditFailed, InputError, InsufficientEvidence, PurposeError
 from compliance.findings import Outcome, Verdict
 from compliance.frames import Frame
 from compliance.policy import FairnessRule
@@ -35,9 +35,12 @@ class HoldBack:
     def __call__(self, call: Call) -> None:
         """Split each opening into what the body sees and what the guard keeps."""
         rule = call.activity.fairness
+        if rule is not None and call.kind != "decision":
+            _require_library()
         for opening in call.fresh:
             rows = len(opening.frame)
-            if rule is not None and rule.label in opening.frame.columns:
+            if rule is not None:
+                _require_columns(call, opening, rule)
                 self._hold(call, opening, rule)
             opening.frame = opening.frame.select(_visible(call, opening))
             opening.facts["rows_for_body"] = 0 if opening.audits else len(opening.frame)
@@ -46,9 +49,11 @@ class HoldBack:
     def _hold(self, call: Call, opening: Opening, rule: FairnessRule) -> None:
         if opening.audits or call.kind == "decision":
             opening.held = opening.frame
-        elif rule.rows.share is not None:
-            mask = self._mask(call, opening, rule.rows.share, rule.rows.seed)
+        elif rule.rows.share is not None and rule.label in opening.frame.columns:
+            keys = self._keys(call, opening)
+            mask = [_draw(rule.rows.seed, key) < rule.rows.share for key in keys]
             opening.held = frames.keep_rows(opening.frame, mask)
+            opening.held_keys = [key for key, m in zip(keys, mask, strict=True) if m]
             opening.frame = frames.keep_rows(opening.frame, [not m for m in mask])
             if opening.subjects is not None:
                 pairs = zip(opening.subjects, mask, strict=True)
@@ -56,13 +61,56 @@ class HoldBack:
             if len(opening.frame) == 0 or len(opening.held) == 0:
                 raise InputError("too few rows to hold some back for the audit; see rows.share")
 
-    def _mask(self, call: Call, opening: Opening, share: float, seed: int) -> list[bool]:
-        """Choose by a hash of the subject, so that all rows of one person fall on one side."""
-        keys = [str(i) for i in range(len(opening.frame))]
-        if opening.subjects is not None:
-            kind = call.policy.dataset(opening.dataset).subject_type
-            keys = self._ring.references(kind, opening.subjects)
-        return [_draw(seed, key) < share for key in keys]
+    def _keys(self, call: Call, opening: Opening) -> list[str]:
+        """Return a hash of each row's subject, so that all rows of a person fall on one side.
+
+        Rows without a subject are told apart by their content: in whatever order or parts a
+        body opens them again, the rows that were held back are the same.
+        """
+        if opening.subjects is None:
+            rows = map(repr, map(tuple, map(dict.values, frames.records(opening.frame))))
+            return [
+                hashlib.sha256(row.encode("utf-8", "surrogatepass")).hexdigest() for row in rows
+            ]
+        kind = call.policy.dataset(opening.dataset).subject_type
+        return self._ring.references(kind, opening.subjects)
+
+
+def _require_library() -> None:
+    """Find out before the body runs, and a budget is spent, that the audit cannot.
+
+    Raises:
+        MissingExtra: fairlearn, scipy or numpy is not installed.
+    """
+    from compliance.fairness import inference, reference
+
+    inference.require()
+    reference.require()
+
+
+def _require_columns(call: Call, opening: Opening, rule: FairnessRule) -> None:
+    """Refuse, before the body runs, data that the audit could not be made on.
+
+    Raises:
+        InputError: label or sensitive column missing, or dropped for the purpose.
+        PurposeError: the body would see the data set that the audit is made on.
+    """
+    if call.kind == "decision" or not opening.dataset:
+        return
+    if opening.dataset == rule.rows.dataset and not opening.audits:
+        raise PurposeError(
+            f"the audit of {call.name!r} is made on {opening.dataset!r}, so its body may not see it"
+        )
+    labelled = rule.label in call.policy.dataset(opening.dataset).columns
+    if not opening.audits and (rule.rows.share is None or not labelled):
+        return
+    missing = [n for n in (rule.label, *rule.sensitive) if n not in opening.frame.columns]
+    if missing:
+        raise InputError(
+            f"the audit of {call.name!r} needs of {opening.dataset!r} the columns "
+            f"{', '.join(missing)}: the function must return them, and the policy list them for "
+            f"the purpose {call.purpose!r} (audit_only: true keeps them from the body)"
+        )
 
 
 def _draw(seed: int, key: str) -> float:
@@ -130,11 +178,13 @@ def released(call: Call) -> bool:
 
 
 def _held(call: Call, rule: FairnessRule) -> tuple[Frame, str]:
-    parts = [(o.held, o.dataset) for o in call.openings if o.held is not None]
+    parts = [(held, o.dataset) for o, held in _once(call)]
     if not parts:
         raise AuditFailed(
             f"no data set with the label {rule.label!r} was opened, so nothing can be audited"
         )
+    if any(frame.schema != parts[0][0].schema for frame, _ in parts):
+        raise AuditFailed("the audit's rows came in parts with different columns or types")
     held = parts[0][0] if len(parts) == 1 else frames.concat([frame for frame, _ in parts])
     missing = [n for n in (rule.label, *rule.sensitive) if n not in held.columns]
     if missing:
@@ -145,10 +195,27 @@ def _held(call: Call, rule: FairnessRule) -> tuple[Frame, str]:
     return held, parts[0][1]
 
 
+def _once(call: Call) -> list[tuple[Opening, Frame]]:
+    """Return what each opening holds; rows of subjects that an earlier one held count once."""
+    parts: list[tuple[Opening, Frame]] = []
+    seen: dict[str, set[str]] = {}
+    for opening in call.openings:
+        if opening.held is None:
+            continue
+        before = seen.setdefault(opening.dataset, set())
+        held = opening.held
+        if opening.held_keys:
+            held = frames.keep_rows(held, [key not in before for key in opening.held_keys])
+        before.update(opening.held_keys)
+        if len(held):
+            parts.append((opening, held))
+    return parts
+
+
 def _features(call: Call, held: Frame, dataset: str, rule: FairnessRule) -> Any:
-    listed = call.policy.dataset(dataset).columns
-    names = [c for c in held.columns if c != rule.label and not listed[c].audit_only]
-    return frames.native(held.select(names))
+    known = call.policy.dataset(dataset).columns if dataset else {}
+    hidden = {rule.label, *(name for name, column in known.items() if column.audit_only)}
+    return frames.native(held.select([c for c in held.columns if c not in hidden]))
 
 
 def _predictions(call: Call, features: Any) -> list[Any]:
@@ -161,17 +228,25 @@ def _predictions(call: Call, features: Any) -> list[Any]:
 
 
 def listed(values: Any) -> list[Any]:
-    """Return predictions of any library as a flat list of Python values."""
+    """Return predictions of any library as a flat list of Python values.
+
+    Raises:
+        InputError: not one value for each row.
+    """
     values = values.detach().cpu() if hasattr(values, "detach") else values
     for name in ("tolist", "to_list", "to_pylist"):
         if hasattr(values, name):
             values = getattr(values, name)()
             break
-    flat = list(values)
-    return [
+    if isinstance(values, (str, dict)) or not isinstance(values, Iterable):
+        raise InputError(f"expected one value for each row, not a {type(values).__name__}")
+    flat = [
         v[0] if isinstance(v, Sequence) and not isinstance(v, str) and len(v) == 1 else v
-        for v in flat
+        for v in values
     ]
+    if any(isinstance(v, (list, tuple, dict, set)) for v in flat):
+        raise InputError("expected one value for each row, not several")
+    return flat
 
 
 def _figures(outcome: Outcome) -> dict[str, Any]:
@@ -189,7 +264,7 @@ class TallyDecisions:
         if call.kind != "decision":
             return
         rows = sum(len(o.frame) for o in call.openings)
-        decisions = listed(call.result)
+        decisions = call.yielded or listed(call.result)
         if len(decisions) != rows:
             raise InputError(f"{len(decisions)} decisions for {rows} rows; return one for each row")
         rule = call.activity.fairness

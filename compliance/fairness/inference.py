@@ -73,6 +73,15 @@ def clopper_pearson(hits: int, cases: int, confidence: float = CONFIDENCE) -> In
     return Interval(hits / cases, low, high)
 
 
+def require() -> None:
+    """Make sure that scipy is there.
+
+    Raises:
+        MissingExtra: it is not.
+    """
+    _scipy("special")
+
+
 def _scipy(part: str) -> Any:
     from importlib import import_module
 

@@ -94,6 +94,15 @@ def combined(attributes: Sequence[str], *, intersections: bool) -> list[tuple[st
     return [*((name,) for name in attributes), *pairs]
 
 
+def require() -> None:
+    """Make sure that fairlearn is there.
+
+    Raises:
+        MissingExtra: it is not.
+    """
+    _fairlearn()
+
+
 def _fairlearn() -> tuple[str, dict[str, Callable[..., float]]]:
     try:
         import fairlearn

@@ -16,7 +16,6 @@ from compliance.models.manifest import Manifest, Origin
 from compliance.trail.control import event_of
 from compliance.trail.log import Trail
 
-
 TRUSTED = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
@@ -34,10 +33,13 @@ class Key(artefact.Signer, artefact.Verifier, Protocol):
 class Vault:
     """Sealed models of one project."""
 
-    def __init__(self, folder: Path, sealer: Callable[[str], artefact.Sealer], key: Key) -> None:
+    def __init__(
+        self, folder: Path, sealer: Callable[[str], artefact.Sealer], key: Key, trail: Trail
+    ) -> None:
         self.folder = folder
         self._sealer = sealer
         self._key = key
+        self._trail = trail
 
     def seal(self, name: str, model: Any, origin: Origin) -> Manifest:
         """Seal a model as the next version of its name."""
@@ -52,13 +54,24 @@ class Vault:
         )
 
     def load(self, name: str, *, into: Any = None, version: str | None = None) -> Any:
-        """Return a model after everything about it was verified.
+        """Return a model as `fetch` does, without its manifest."""
+        return self.fetch(name, into=into, version=version)[0]
+
+    def fetch(
+        self, name: str, *, into: Any = None, version: str | None = None
+    ) -> tuple[Any, Manifest]:
+        """Return a model and its manifest after everything about it was verified.
+
+        Without a version the newest is taken whose run ended well: a run that was killed
+        between sealing its model and recording its outcome released none.
 
         Raises:
-            ModelRejected: signature, name, version, digest or ciphertext is not what was sealed.
+            ModelRejected: signature, name, version, digest or ciphertext is not what was sealed,
+                or the trail does not say that the run ended well.
+            InputError: there is no such model or version.
         """
-        artefact.verify(self.folder, name, version, verifier=self._key)  # before any key is made
-        model, _ = artefact.load(
+        version = self._newest(name) if version is None else self.verify(name, version).version
+        return artefact.load(
             self.folder,
             name,
             version,
@@ -67,11 +80,42 @@ class Vault:
             into=into,
             trusted=TRUSTED,
         )
-        return model
 
     def verify(self, name: str, version: str) -> Manifest:
-        """Return the manifest of a sound artefact, or raise ModelRejected."""
-        return artefact.verify(self.folder, name, version, verifier=self._key)
+        """Return the manifest of a sound and released artefact, or raise ModelRejected."""
+        manifest = artefact.verify(self.folder, name, version, verifier=self._key)
+        if not self._released(manifest):
+            raise ModelRejected(
+                f"model {name} {version}: the trail does not say that the run which sealed it "
+                "ended well, so it was not released; train again"
+            )
+        return manifest
+
+    def _newest(self, name: str) -> str | None:
+        """Return the newest released version; None lets `artefact.load` say what is wrong."""
+        versions = [version for known, version in self.versions() if known == name]
+        for version in reversed(versions):
+            if self._released(artefact.verify(self.folder, name, version, verifier=self._key)):
+                return version
+        if versions:
+            self.verify(name, versions[-1])
+        return None
+
+    def _released(self, manifest: Manifest) -> bool:
+        """Say whether the run that a manifest cites recorded this artefact and ended well."""
+        origin, run, sealed = manifest.origin, None, False
+        for entry in self._trail.read(start=origin.intent, filters={"activity": origin.activity}):
+            values = entry.values
+            if entry.index == origin.intent:
+                run = values["call"]
+            if run is None or origin.activity != manifest.name:
+                return False
+            if values["call"] != run:
+                continue
+            sealed = sealed or values["facts"].get("sha256") == manifest.sha256
+            if values["event"].endswith(".outcome"):
+                return sealed and bool(values["outcome"] == "ok")
+        return False
 
     def versions(self) -> Iterator[tuple[str, str]]:
         """Yield every name and version that is there, sound or not."""

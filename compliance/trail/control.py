@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from compliance.controls import Call, Phase, outcome_of
+from compliance.controls import Call, Opening, Phase, outcome_of
 from compliance.findings import Scalar
 from compliance.trail.entries import Event, Fact, decimal
 from compliance.trail.log import Trail
@@ -23,6 +23,20 @@ class RecordIntent:
         call.intent = self._trail.append(event_of(call, "intent"))
 
 
+class RecordOpened:
+    """Write what is opened before the body sees a row: a kill in the body leaves it known."""
+
+    phase = Phase.RECORD_OPENED
+
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
+
+    def __call__(self, call: Call) -> None:
+        """Record the openings; when that fails the body gets none of them."""
+        if call.fresh:
+            self._trail.append(*(_opening(call, "opened", o) for o in call.fresh))
+
+
 class RecordOutcome:
     """Write how the call ended, also when the body raised."""
 
@@ -32,16 +46,18 @@ class RecordOutcome:
         self._trail = trail
 
     def __call__(self, call: Call) -> None:
-        """Record the openings and the outcome in one append."""
-        opened = [
-            event_of(call, "opened", {**o.facts, "audit_only": o.audits}, dataset=o.dataset)
-            for o in (*call.openings, *call.fresh)
-        ]
+        """Record the outcome, and the openings that were refused, in one append."""
+        refused = [_opening(call, "refused", o) for o in call.fresh]
         facts = dict(call.facts)
         if call.error is not None:
             facts["error"] = type(call.error).__name__  # never its text: it may quote data
         outcome = event_of(call, "outcome", facts, outcome=outcome_of(call))
-        self._trail.append(*opened, outcome)
+        self._trail.append(*refused, outcome)
+
+
+def _opening(call: Call, what: str, opening: Opening) -> Event:
+    facts = {**opening.facts, "audit_only": opening.audits}
+    return event_of(call, what, facts, dataset=opening.dataset)
 
 
 def event_of(
@@ -66,8 +82,13 @@ def event_of(
         call=call.id,
         policy=call.policy.digest,
         outcome=outcome,
-        facts={name: fact(value) for name, value in (facts or {}).items()},
+        facts={_ascii(name): fact(value) for name, value in (facts or {}).items()},
     )
+
+
+def _ascii(name: str) -> str:
+    """Return a fact's name as the trail takes it: columns and groups may be in any script."""
+    return name.encode("ascii", "backslashreplace").decode()
 
 
 def fact(value: Scalar) -> Fact:
