@@ -43,9 +43,9 @@ def create(path: Path, passphrase: str | None = None) -> bytes:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write_new(path, json.dumps(document, indent=1).encode() + b"\n")
-    except FileExistsError:
-        raise ConfigurationError(f"{path}: there is a master key already") from None
     except OSError as error:
+        if path.exists():
+            raise ConfigurationError(f"{path}: there is a master key already") from None
         raise StoreError(f"{path}: the master key cannot be written: {error.strerror}") from error
     return key
 
