@@ -1,0 +1,186 @@
+"""Consent by purpose and lawful basis: the latest word counts, and the store knows no names."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compliance.access.consent import AUTOMATED, Consents
+from compliance.crypto.keys import Keyring
+from compliance.errors import InputError, StoreError
+from compliance.store import Store
+from compliance.trail import verify
+from compliance.trail.entries import Event
+from compliance.trail.log import Trail
+
+WHO = Event(event="", actor="olga", method="os", account="svc", policy="d" * 64)
+PEOPLE = ["ana", "ben", "eve", None]
+
+
+@pytest.fixture
+def say(consents):
+    def record(state, *people, purpose="lending", subject_type="person"):
+        return consents.record(WHO, people, purpose=purpose, state=state, subject_type=subject_type)
+
+    return record
+
+
+def in_(consents, purpose="lending", subject_type="person"):
+    return consents.permits(purpose, subject_type, PEOPLE)
+
+
+# -- lawful basis ------------------------------------------------------------------------
+
+
+def test_under_consent_only_those_are_in_who_gave_it(consents, say):
+    assert in_(consents) == [False, False, False, False]
+    assert say("given", "ana", "ben") == 2
+    assert in_(consents) == [True, True, False, False]
+    say("withdrawn", "ana")
+    say("opted-out", "ben")
+    assert in_(consents) == [False, False, False, False]
+
+
+def test_under_another_basis_those_are_in_who_did_not_object(consents, say):
+    assert in_(consents, "support") == [True, True, True, False]
+    say("withdrawn", "ana", purpose="support")
+    say("opted-out", "ben", purpose="support")
+    assert in_(consents, "support") == [False, False, True, False]
+    say("given", "ana", purpose="support")
+    assert in_(consents, "support") == [True, False, True, False]
+
+
+def test_a_row_without_a_subject_is_never_in(consents, say):
+    assert in_(consents, "support")[-1] is False
+    with pytest.raises(InputError, match="none that is empty"):
+        say("given", None)
+
+
+def test_consent_to_one_purpose_is_none_to_another(consents, say):
+    say("given", "ana", purpose="support")
+    assert in_(consents, "lending") == [False, False, False, False]
+
+
+def test_another_kind_of_subject_with_the_same_identifier_is_another_subject(consents, say):
+    say("given", "ana", subject_type="company")
+    assert in_(consents) == [False, False, False, False]
+    assert in_(consents, subject_type="company") == [True, False, False, False]
+
+
+def test_an_identifier_counts_however_it_is_typed(consents, say):
+    say("given", 7)
+    assert consents.permits("lending", "person", [7.0, "7", " 7", 8]) == [True, True, True, False]
+
+
+def test_an_objection_to_automated_decisions_is_a_word_of_its_own(consents, say):
+    say("opted-out", "ana", purpose=AUTOMATED)
+    say("withdrawn", "ben", purpose=AUTOMATED)
+    assert consents.decidable("person", PEOPLE[:3]) == [False, False, True]
+    assert in_(consents, "support") == [True, True, True, False]
+    say("given", "ana", purpose=AUTOMATED)
+    assert consents.decidable("person", PEOPLE[:3]) == [True, False, True]
+
+
+# -- order ----------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(PEOPLE[:3]), st.sampled_from(["given", "withdrawn", "opted-out"])
+        ),
+        max_size=12,
+    )
+)
+def test_the_latest_word_of_each_subject_is_in_force(tmp_path_factory, policy, words):
+    store = Store.open("sqlite://")
+    ring = Keyring.open(store, tmp_path_factory.mktemp("keys") / "master.json")
+    consents = Consents(store, Trail(store, ring.signer()), ring, policy)
+    for person, state in words:
+        consents.record(WHO, [person], purpose="lending", state=state)
+    latest = dict(words)
+    assert in_(consents) == [latest.get(person) == "given" for person in PEOPLE]
+    store.close()
+
+
+def test_many_subjects_in_one_word_are_as_good_as_one_word_each(consents, say):
+    say("given", *PEOPLE[:3], "ana")
+    assert in_(consents) == [True, True, True, False]
+
+
+# -- what is written ---------------------------------------------------------------------------
+
+
+def test_one_subject_is_a_pseudonym_in_the_trail_and_many_are_a_count(consents, say, trail, ring):
+    say("given", "ana")
+    say("withdrawn", "ana", "ben")
+    one, many = (entry.values for entry in trail.read())
+    assert (one["event"], one["subject"]) == ("consent.given", ring.pseudonym("person", "ana"))
+    assert (many["event"], many["subject"], many["facts"]) == (
+        "consent.withdrawn",
+        None,
+        {"subjects": 2},
+    )
+    assert (one["actor"], one["purpose"], one["policy"]) == ("olga", "lending", "d" * 64)
+    verify.check(trail.store, trail.signer).require()
+
+
+def test_neither_table_nor_trail_holds_an_identifier(say, store, trail, tmp_path):
+    say("given", "jane.doe@example.com")
+    say("given", "jane.doe@example.com", "john.roe@example.com")
+    for file in tmp_path.glob("access.db*"):
+        assert b"example.com" not in file.read_bytes()
+
+
+def test_the_word_and_its_trail_entry_stand_or_fall_together(consents, say, trail, store):
+    say("given", "ana")
+    with store.writing() as connection:
+        connection.exec_driver_sql("UPDATE compliance_trail_head SET note = 'x'")
+    with pytest.raises(Exception, match="trail"):
+        say("withdrawn", "ana")
+    assert in_(consents) == [True, False, False, False]
+
+
+# -- misuse -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("purpose", "state", "people", "match"),
+    [
+        ("landing", "given", ["ana"], "unknown purpose 'landing'; known: lending"),
+        ("lending", "gave", ["ana"], "unknown state 'gave'; known: given"),
+        ("lending", "given", [], "at least one subject"),
+        ("lending", "given", ["ana", ""], "none that is empty"),
+        ("lending", "given", ["ana", " "], "none that is empty"),
+        ("lending", "given", ["ana", float("nan")], "none that is empty"),
+    ],
+)
+def test_a_word_that_means_nothing_is_refused_whole(consents, trail, purpose, state, people, match):
+    with pytest.raises(InputError, match=match):
+        consents.record(WHO, people, purpose=purpose, state=state)
+    assert trail.size() == 0
+    assert in_(consents) == [False, False, False, False]
+
+
+def test_nobody_is_in_for_a_purpose_that_is_not_known(consents):
+    with pytest.raises(InputError, match="unknown purpose"):
+        consents.permits("landing", "person", PEOPLE)
+
+
+def test_a_data_set_of_32561_subjects_is_recorded_and_asked_in_seconds(consents, say):
+    started = time.monotonic()
+    assert say("given", *range(32_561)) == 32_561
+    say("withdrawn", *range(0, 32_561, 50))
+    permitted = consents.permits("lending", "person", list(range(32_561)))
+    assert permitted.count(False) == 652
+    assert time.monotonic() - started < 10
+
+
+def test_a_store_that_cannot_be_written_is_an_error_and_not_a_silence(consents, say, store):
+    with store.writing() as connection:
+        connection.exec_driver_sql("DROP TABLE compliance_consent_event")
+    with pytest.raises(StoreError):
+        say("given", "ana")
+    with pytest.raises(StoreError):
+        in_(consents)
