@@ -59,6 +59,17 @@ class Settings:
         return self.home / "models"
 
 
+def configured(start: Path | str | None = None) -> bool:
+    """Say whether a settings file is found in a directory or above it.
+
+    Raises:
+        ConfigurationError: it is there and wrong.
+    """
+    root, _values = _from_file(Path(start or ".").resolve())
+    return any(_read(root / name, table) is not None for name, table in _FILES)
+
+
+_FILES = (("compliance.toml", ()), ("pyproject.toml", ("tool", "compliance")))
 _PATHS = ("policies", "audits", "home")
 _NAMES = tuple(f.name for f in fields(Settings))
 
@@ -90,7 +101,7 @@ def load(
 
 def _from_file(start: Path) -> tuple[Path, dict[str, str]]:
     for folder in (start, *start.parents):
-        for name, table in (("compliance.toml", ()), ("pyproject.toml", ("tool", "compliance"))):
+        for name, table in _FILES:
             values = _read(folder / name, table)
             if values is not None:
                 return folder, values

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance import frames
+from compliance._yaml import nearest
 from compliance.errors import InputError
 from compliance.findings import Finding, Outcome, Place, Scalar, Severity, Verdict
 from compliance.policy import Norm, PIIRule
@@ -14,7 +15,8 @@ from compliance.store import Store
 from compliance.trail import checkpoint, verify
 
 Progress = Callable[[int, int, str], None]
-_POSITIVE = (1, True, "1", "yes", "true", "y")
+_CHECK = "fairness.gap"
+_YES, _NO = (1, "1", "yes", "true", "y"), (0, "0", "no", "false", "n")
 
 
 def quiet(_done: int, _total: int, _label: str) -> None:
@@ -28,7 +30,15 @@ def pii(source: str, rule: PIIRule, progress: Progress = quiet) -> Iterator[Outc
     if "://" in source:
         yield from scan.scan_database(source, rule=rule, progress=progress)
     else:
-        yield from scan.scan_path(Path(source), rule=rule, progress=progress)
+        yield from scan.scan_path(_path(source), rule=rule, progress=progress)
+
+
+def _path(source: str) -> Path:
+    """Return a path that is there; a mistyped URL is not shown, it may hold a password."""
+    path = Path(source)
+    if not path.exists() and "@" in source:
+        raise InputError("neither a file nor a database URL, such as sqlite:///file.db")
+    return path
 
 
 def fairness(
@@ -56,30 +66,76 @@ def fairness(
     from compliance.fairness import assess_frame
 
     frame = frames.read(source)
-    columns = {name: frames.distinct(frame, name) for name in (label, prediction, *sensitive)}
+    for name in (label, prediction, *sensitive):
+        _require_column(frame, name)
+    if len(frame) == 0:
+        return _nothing(str(source))
+    values = [v for name in (label, prediction) for v in frames.distinct(frame, name)]
     return assess_frame(
         frame,
         norms,
         label=label,
         prediction=prediction,
         sensitive=sensitive,
-        positive=_positive(positive, [*columns[label], *columns[prediction]]),
+        positive=_positive(positive, values),
         source=str(source),
     )
 
 
-def _positive(given: Any, seen: list[Any]) -> Any:
+def _require_column(frame: frames.Frame, name: str) -> None:
+    """Refuse a column that is not there; a header may hold personal data, so none but one is shown.
+
+    Raises:
+        InputError: names the nearest column.
+    """
+    if name not in frame.columns:
+        near = nearest(name, frame.columns)
+        hint = near if "did you mean" in near else "; see the first row of the file"
+        raise InputError(f"no column {name!r} among {len(frame.columns)}{hint}")
+
+
+def _nothing(source: str) -> Outcome:
+    summary = "There is no row to audit, so nothing can be said."
+    title = f"Fairness of decisions in {source}"
+    return Outcome(_CHECK, title, Verdict.INSUFFICIENT, summary, facts={"rows": 0})
+
+
+def _positive(given: Any, seen: Sequence[Any]) -> Any:
     """Return the favourable value as the columns write it; guess only what is unmistakable."""
-    values = set(seen)
+    values = list(dict.fromkeys(seen))
+    match = [v for v in values if _is(v, given)]
+    if match:
+        return match[0]
     if given is not None:
-        match = [v for v in values if v == given or str(v) == str(given)]
-        if match:
-            return match[0]
-        raise InputError(f"--positive {given!r} occurs neither in the labels nor the predictions")
-    match = [v for v in values if (v.strip().lower() if isinstance(v, str) else v) in _POSITIVE]
+        raise InputError("the favourable value occurs neither in the labels nor the predictions")
+    match = [v for v in values if _folded(v) in _YES]
     if len(match) == 1:
         return match[0]
     raise InputError("cannot tell the favourable outcome; name it with --positive VALUE")
+
+
+def _is(value: Any, given: Any) -> bool:
+    """Compare with what was typed: 1 is 1.0 and true; YAML reads a bare ``yes`` as true."""
+    if given is None:
+        return False
+    if isinstance(given, bool):
+        return _folded(value) in (_YES if given else _NO)
+    if isinstance(value, bool):
+        return str(given).strip().lower() in ({"true", "1"} if value else {"false", "0"})
+    if isinstance(value, (int, float)):
+        return _number(given) == value
+    return bool(value == given) or str(value) == str(given)
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def _folded(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
 
 
 def trail(store: Store, verifier: checkpoint.Verifier, progress: Progress = quiet) -> Outcome:

@@ -63,6 +63,10 @@ class Plan(Norms):
     fail_on: Literal["note", "low", "medium", "high", "critical"] = "medium"
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
 
+    def norms(self) -> list[str]:
+        """Return the norms that its checks name."""
+        return [n for c in self.checks if isinstance(c, FairnessCheck) for n in c.norms]
+
     @classmethod
     def load(cls, name: str, folder: Path) -> Plan:
         """Read a plan by name from a folder, or by path.

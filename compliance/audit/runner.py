@@ -9,14 +9,15 @@ from pathlib import Path
 
 from compliance.audit import checks
 from compliance.audit.plan import Check, FairnessCheck, ModelsCheck, PiiCheck, Plan, PolicyCheck
-from compliance.errors import ConfigurationError
-from compliance.findings import Outcome, Severity, Verdict
+from compliance.errors import ConfigurationError, OperationError
+from compliance.findings import Finding, Outcome, Place, Severity, Verdict
 from compliance.policy import Policy
 from compliance.store import Store
 from compliance.trail import checkpoint
 
 PASS, FINDINGS, INSUFFICIENT, UNFINISHED = 0, 1, 3, 4
-UNREAD = "pii.unread"
+UNREAD, UNFINISHED_CHECK = "pii.unread", "audit.unfinished"
+_HOLES = frozenset({UNREAD, UNFINISHED_CHECK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,33 @@ class World:
 
 
 def run(plan: Plan, world: World) -> list[Outcome]:
-    """Run every check of a plan, in order."""
-    return [outcome for check in plan.checks for outcome in _run_one(check, world)]
+    """Run every check of a plan, in order; one that cannot finish does not end the others."""
+    return [o for check in plan.checks for o in gathered(_run_one(check, world), check.check)]
+
+
+def gathered(outcomes: Iterable[Outcome], what: str) -> list[Outcome]:
+    """Return the outcomes; what broke off is one more, so that what was found before is kept."""
+    found: list[Outcome] = []
+    try:
+        for outcome in outcomes:
+            found.append(outcome)  # noqa: PERF402  what came before an error stays
+    except OperationError as error:
+        found.append(_unfinished(what, error))
+    return found
+
+
+def _unfinished(what: str, error: OperationError) -> Outcome:
+    place, summary = Place(what), f"The check could not finish: {error}"
+    kind = type(error).__name__
+    finding = Finding(UNFINISHED_CHECK, Severity.MEDIUM, summary, place, kind, 1)
+    title = f"Not finished: {what}"
+    return Outcome(UNFINISHED_CHECK, title, Verdict.INSUFFICIENT, summary, (finding,))
 
 
 def _run_one(check: Check, world: World) -> Iterator[Outcome]:
     match check:
         case PiiCheck():
-            yield from checks.pii(_source(check.source, world.root), check.rule, world.progress)
+            yield from checks.pii(source_of(check.source, world.root), check.rule, world.progress)
         case FairnessCheck():
             yield _fairness(check, world)
         case PolicyCheck():
@@ -61,7 +81,7 @@ def _run_one(check: Check, world: World) -> Iterator[Outcome]:
 
 def _fairness(check: FairnessCheck, world: World) -> Outcome:
     return checks.fairness(
-        _source(check.source, world.root),
+        source_of(check.source, world.root),
         label=check.label,
         prediction=check.prediction,
         sensitive=check.sensitive,
@@ -70,12 +90,16 @@ def _fairness(check: FairnessCheck, world: World) -> Outcome:
     )
 
 
-def _source(source: str, root: Path) -> str:
-    """Return a path under the root, or a URL; ``env:NAME`` keeps secrets out of the plan."""
+def source_of(source: str, root: Path = Path()) -> str:
+    """Return a path under the root, or a URL; ``env:NAME`` keeps a secret out of what is written.
+
+    Raises:
+        ConfigurationError: the environment has no such variable.
+    """
     if source.startswith("env:"):
         name = source.removeprefix("env:")
-        if name not in os.environ:
-            raise ConfigurationError(f"the plan reads {name} from the environment; it is not set")
+        if not os.environ.get(name):
+            raise ConfigurationError(f"{name} is to be read from the environment; it is not set")
         return os.environ[name]
     return source if "://" in source else str(root / source)
 
@@ -87,10 +111,10 @@ def exit_code(
 
     What was found outweighs what could not be read; both outweigh what was too little.
     """
-    found = [f for o in outcomes for f in o.at_least(fail_on) if f.check != UNREAD]
+    found = [f for o in outcomes for f in o.at_least(fail_on) if f.check not in _HOLES]
     if found:
         return FINDINGS
-    if any(f.check == UNREAD for o in outcomes for f in o.findings):
+    if any(f.check in _HOLES for o in outcomes for f in o.findings):
         return UNFINISHED
     verdicts = [o.verdict for o in outcomes]
     if not verdicts or Verdict.INSUFFICIENT in verdicts:

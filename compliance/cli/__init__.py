@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
+from typer.main import get_command
 
 from compliance.cli import (
     audit,
@@ -78,29 +79,53 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 pass, 1 findings, 2 usage, 3 insufficient, 4 unfinished."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # file names need not be text
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(arguments))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  a code for each end
+# Typer brings a click of its own from some version on; these are the classes of either.
+_USAGE: Any = typer.BadParameter.__base__
+_SHOWN: Any = _USAGE.__base__
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; a crash is 4, never 1."""
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
-        sys.stdout.flush()
+        code = _invoke(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()  # a reader that went away, or a full disk, shows here and not at exit
     except ComplianceError as error:
         return _fail(f"error: {error}", error.exit_code)
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
+    except _SHOWN as error:
         error.show()
-        return error.exit_code if error.exit_code != 1 else UNFINISHED
-    except (click.Abort, KeyboardInterrupt):
+        return int(_USAGE.exit_code) if isinstance(error, _USAGE) else UNFINISHED
+    except (typer.Abort, KeyboardInterrupt, EOFError):
         return _fail("interrupted; what was finished is recorded", UNFINISHED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNFINISHED
+    except OSError as error:  # one without a file name is of an output stream
+        return _crash(error) if error.filename else _cut_off(error)
     except Exception as error:  # noqa: BLE001  a crash has an exit code of its own
         return _crash(error)
-    return code if isinstance(code, int) else 0
+    return code
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Run the command without click's own ends: 1 on a closed pipe and 130 on Ctrl-C."""
+    try:
+        with get_command(app).make_context("compliance", arguments) as context:
+            context.command.invoke(context)
+    except typer.Exit as error:
+        return error.exit_code
+    return 0
+
+
+def _cut_off(error: OSError) -> int:
+    """Say that the output has no end, and keep the interpreter from trying it again at its own."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no file: under a test, say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return UNFINISHED  # the reader went away and knows it
+    return _fail(f"error: could not finish: {error.strerror or type(error).__name__}", UNFINISHED)
 
 
 def _crash(error: Exception) -> int:

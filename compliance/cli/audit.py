@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,16 +13,20 @@ from compliance.cli.context import (
     AllowInsufficient,
     FailOn,
     Format,
-    Options,
     Output,
-    check_format,
+    check_output,
     emit,
     note,
     options,
     progress,
-    severity,
+    vouched,
 )
-from compliance.findings import Outcome
+from compliance.findings import Outcome, Severity
+
+if TYPE_CHECKING:
+    from compliance.audit.plan import Plan
+    from compliance.guard import Guard
+    from compliance.policy import Norm
 
 app = typer.Typer(help="Audit data and models.", no_args_is_help=True)
 
@@ -29,7 +34,12 @@ app = typer.Typer(help="Audit data and models.", no_args_is_help=True)
 @app.command()
 def pii(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(help="File, folder or SQLAlchemy URL.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="File, folder, SQLAlchemy URL, or env:NAME that holds one."
+        ),
+    ],
     output_format: Format = "text",
     output: Output = None,
     fail_on: FailOn = "medium",
@@ -40,19 +50,18 @@ def pii(
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
 ) -> None:
     """Scan tables for personal data, column by column; no value is printed."""
-    from compliance.audit import checks
+    from compliance.audit import checks, runner
     from compliance.policy import PIIRule
 
-    check_format(output_format)
-    severity(fail_on)
     rule = _rule(
         PIIRule, least_score=least_score, least_share=least_share, sample=sample, seed=seed
     )
+    end = _End("PII audit", "pii", output_format, output, fail_on, allow_insufficient)
+    guard = _begin(context, end)
     with progress("scanning") as advance:
-        outcomes = list(checks.pii(source, rule, advance))
-    _finish(
-        context, "PII audit", "pii", outcomes, output_format, output, fail_on, allow_insufficient
-    )
+        found = checks.pii(runner.source_of(source), rule, advance)
+        outcomes = runner.gathered(found, "pii")
+    _finish(guard, end, outcomes)
 
 
 @app.command()
@@ -75,32 +84,28 @@ def fairness(
 ) -> None:
     """Audit predictions by group against dated norms; a gap that chance explains does not fail."""
     from compliance.audit import checks
+
+    end = _End("Fairness audit", "fairness", output_format, output, fail_on, allow_insufficient)
+    guard = _begin(context, end)
+    with progress("counting"):
+        outcome = checks.fairness(
+            file,
+            label=label,
+            prediction=prediction,
+            sensitive=[name.strip() for name in sensitive.split(",") if name.strip()],
+            norms=_norms(guard, norm or ["four-fifths"]),
+            positive=positive,
+        )
+    _finish(guard, end, [outcome])
+
+
+def _norms(guard: Guard | None, names: Sequence[str]) -> dict[str, Norm]:
+    """Return norms of the project here; where there is none, of those that we ship."""
     from compliance.config import shipped
     from compliance.policy import Policy
 
-    check_format(output_format)
-    severity(fail_on)
-    settings = options(context).settings()
-    folder = settings.policies if settings.policies.is_dir() else shipped("policies")
-    policy = Policy.load(folder)
-    outcome = checks.fairness(
-        file,
-        label=label,
-        prediction=prediction,
-        sensitive=[name.strip() for name in sensitive.split(",") if name.strip()],
-        norms={name: policy.norm(name) for name in norm or ["four-fifths"]},
-        positive=positive,
-    )
-    _finish(
-        context,
-        "Fairness audit",
-        "fairness",
-        [outcome],
-        output_format,
-        output,
-        fail_on,
-        allow_insufficient,
-    )
+    policy = guard.policy if guard else Policy.load(shipped("policies"))
+    return {name: policy.norm(name) for name in names}
 
 
 @app.command()
@@ -117,34 +122,30 @@ def run(
     from compliance.audit.plan import Plan
     from compliance.cli.model import verified
 
-    check_format(output_format)
-    opts = options(context)
-    settings = opts.settings()
-    loaded = Plan.load(plan, settings.audits)
+    guard = vouched(options(context).guard())
+    loaded = Plan.load(plan, guard.settings.audits)
     threshold = fail_on or loaded.fail_on
-    severity(threshold)
-    guard = opts.guard()
-    guard.authority.require(guard.identity, "trail/verify", "read")
+    end = _End(loaded.title, "plan", output_format, output, threshold, allow_insufficient)
+    check_output(output_format, output, threshold)
+    _authorise(guard, loaded)
     with progress(loaded.title) as advance:
         world = runner.World(
-            root=settings.root,
-            policies=settings.policies,
+            root=guard.settings.root,
+            policies=guard.settings.policies,
             policy=guard.policy,
             trail=lambda: (guard.store, guard.keys.signer()),
             models=lambda: verified(guard),
             progress=advance,
         )
         outcomes = runner.run(loaded, world)
-    _finish(
-        context,
-        loaded.title,
-        "plan",
-        outcomes,
-        output_format,
-        output,
-        threshold,
-        allow_insufficient,
-    )
+    _finish(guard, end, outcomes)
+
+
+def _authorise(guard: Guard, plan: Plan) -> None:
+    """Ask for what the checks of a plan read of the project itself, before the first one runs."""
+    needs = {"trail": ("trail/entries", "read"), "models": ("model/all", "verify")}
+    for name in {check.check for check in plan.checks} & needs.keys():
+        guard.authority.require(guard.identity, *needs[name])
 
 
 def _rule(model: Any, **values: Any) -> Any:
@@ -157,40 +158,55 @@ def _rule(model: Any, **values: Any) -> Any:
         raise typer.BadParameter(f"--{name}: {error.errors()[0]['msg']}") from None
 
 
-def _finish(
-    context: typer.Context,
-    title: str,
-    kind: str,
-    outcomes: Sequence[Outcome],
-    output_format: str,
-    output: Path | None,
-    fail_on: str,
-    allowed: bool,  # noqa: FBT001  handed through
-) -> None:
-    """Record that the audit was made, write the report, and exit with the verdict's code."""
-    from compliance.audit.runner import exit_code
+# -- how an audit begins and ends ----------------------------------------------------
 
-    code = exit_code(outcomes, severity(fail_on), allow_insufficient=allowed)
-    facts = _record(options(context), kind, outcomes, code)
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How an audit ends: under which title, where its report goes, and what fails it."""
+
+    title: str
+    kind: str
+    output_format: str
+    output: Path | None
+    fail_on: str
+    allowed: bool
+
+
+def _begin(context: typer.Context, end: _End) -> Guard | None:
+    """Open what the audit will be recorded in: where that fails, no audit is made."""
+    check_output(end.output_format, end.output, end.fail_on)
+    guard = options(context).recorder()
+    if guard is None:
+        note("not recorded: no project here (`compliance init` makes one)")
+    return guard
+
+
+def _finish(guard: Guard | None, end: _End, outcomes: Sequence[Outcome]) -> None:
+    """Record that the audit was made, write the report, and exit with the verdict's code."""
+    from compliance.audit.runner import UNFINISHED_CHECK, exit_code
+
+    code = exit_code(outcomes, Severity.parse(end.fail_on), allow_insufficient=end.allowed)
+    facts = {} if guard is None else _record(guard, end.kind, outcomes, code)
     emit(
         outcomes,
-        title=title,
-        output_format=output_format,
-        output=output,
+        title=end.title,
+        output_format=end.output_format,
+        output=end.output,
         facts=facts,
-        allowed=allowed,
+        allowed=end.allowed,
     )
+    for outcome in (o for o in outcomes if o.check == UNFINISHED_CHECK):
+        note(f"error: {outcome.summary}")
     raise typer.Exit(code)
 
 
-def _record(opts: Options, kind: str, outcomes: Sequence[Outcome], code: int) -> dict[str, Any]:
-    """Write the audit to the trail of the project here; say so where there is none."""
-    guard = opts.recorder()
-    if guard is None:
-        note("not recorded: no project here (`compliance init` makes one)")
-        return {}
+def _record(guard: Guard, kind: str, outcomes: Sequence[Outcome], code: int) -> dict[str, Any]:
+    from compliance.audit.runner import UNFINISHED
+
     verdicts = {f"verdict_{i}_{o.check}": o.verdict.value for i, o in enumerate(outcomes[:50])}
     counts = {"outcomes": len(outcomes), "findings": sum(len(o.findings) for o in outcomes)}
     facts = {**counts, "exit_code": code, **verdicts}
-    index = guard.trail.append(guard.event(f"audit.{kind}", outcome="ok", facts=facts))
+    outcome = "failed" if code == UNFINISHED else "ok"
+    index = guard.trail.append(guard.event(f"audit.{kind}", outcome=outcome, facts=facts))
     return {"policy_digest": guard.policy.digest, "trail_entry": index}

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compliance.cli.context import Options, options, rows
-from compliance.errors import ComplianceError
+from compliance.errors import ComplianceError, MissingExtra
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from compliance.config import Settings
 
 DISTRIBUTION = "compliance-toolkit"
 _CLASHES = {"casbin": "pycasbin"}  # both install the module `casbin`; we depend on the second
@@ -37,16 +45,16 @@ def examine(
     output_format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
 ) -> None:
     """Check versions, extras, clashing distributions, servers, keys and disk; exit 1 if broken."""
+    if output_format not in {"text", "json"}:
+        raise typer.BadParameter("unknown format; known: text, json")
     items = [*_python(), *_packages(), *_clashes(), *_project(options(context)), *_disk()]
     if output_format == "json":
         typer.echo(json.dumps([asdict(item) for item in items], indent=2))
-    elif output_format == "text":
+    else:
         rows(
             [(i.state, i.what, i.detail, i.mend) for i in items],
             ("state", "what", "detail", "mend"),
         )
-    else:
-        raise typer.BadParameter("unknown format; known: text, json")
     raise typer.Exit(1 if any(item.state == "broken" for item in items) else 0)
 
 
@@ -60,23 +68,39 @@ def _python() -> Iterator[Item]:
 
 def _packages() -> Iterator[Item]:
     """Look at what the core and each extra ask for."""
-    for requirement in metadata.requires(DISTRIBUTION) or []:
+    try:
+        requirements = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:  # a checkout that was never installed
+        yield Item("core", "broken", f"{DISTRIBUTION} is not installed", "pip install -e .")
+        return
+    for requirement in requirements:
         name = re.split(r"[^A-Za-z0-9_.-]", requirement, maxsplit=1)[0]
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
         label = extra[1] if extra else "core"
         if name == DISTRIBUTION or label in {"dev", "all", "demo"}:
             continue
-        yield _package(name, label)
+        least = re.search(r">=\s*([\d.]+)", requirement)
+        yield _package(name, label, least[1] if least else "0")
 
 
-def _package(name: str, extra: str) -> Item:
+def _package(name: str, extra: str, least: str) -> Item:
+    what = f"{extra}: {name}"
+    mend = f"pip install --upgrade {DISTRIBUTION}"
+    if extra != "core":
+        mend = f"pip install --upgrade '{DISTRIBUTION}[{extra}]'"
     try:
-        return Item(f"{extra}: {name}", "ok", metadata.version(name))
+        version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        if extra == "core":
-            return Item(f"core: {name}", "broken", "not installed", f"pip install {DISTRIBUTION}")
-        mend = f"pip install '{DISTRIBUTION}[{extra}]'"
-        return Item(f"{extra}: {name}", "missing", "not installed", mend)
+        return Item(what, "broken" if extra == "core" else "missing", "not installed", mend)
+    if _release(version) < _release(least):
+        return Item(what, "broken", f"{version} is older than {least}", mend)
+    return Item(what, "ok", version)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Return the numbers of a release (PEP 440), without what follows them."""
+    numbers = re.match(r"(?:\d+!)?v?(\d+(?:\.\d+)*)", version)
+    return tuple(map(int, numbers[1].split("."))) if numbers else ()
 
 
 def _clashes() -> Iterator[Item]:
@@ -100,8 +124,9 @@ def _project(opts: Options) -> Iterator[Item]:
         yield Item("project", "missing", f"no {settings.policies}", "compliance init")
         return
     yield _policy(settings.policies)
-    yield _keys(settings.key_file)
+    yield _keys(settings)
     yield _database(settings.database_url)
+    yield _models(settings)
 
 
 def _policy(folder: Path) -> Item:
@@ -113,22 +138,50 @@ def _policy(folder: Path) -> Item:
         return Item("policy", "broken", str(error).partition("\n")[0], "compliance policy check")
 
 
-def _keys(path: Path) -> Item:
-    import os
-
+def _keys(settings: Settings) -> Item:
+    """Look at the key file; without one, a database that holds keys already is locked."""
     from compliance.crypto import master
 
-    if not path.exists():
-        return Item("keys", "missing", f"no {path}", "compliance keys init")
+    path = settings.key_file
+    secret = os.environ.get("COMPLIANCE_PASSPHRASE")
     try:
-        secret = os.environ.get("COMPLIANCE_PASSPHRASE")
+        if not os.path.lexists(path):
+            return _no_keys(settings)
         master.load(path, (lambda: secret) if secret else None)
     except ComplianceError as error:
-        return Item("keys", "broken", str(error), "see the message")
+        return Item("keys", "broken", str(error), _mend_keys(path, str(error)))
     return Item("keys", "ok", str(path))
 
 
+def _no_keys(settings: Settings) -> Item:
+    path = settings.key_file
+    if _holds_keys(settings.database_url):
+        return Item("keys", "broken", f"no {path}", f"restore {path} from its copy")
+    return Item("keys", "missing", f"no {path}", "compliance keys init")
+
+
+def _holds_keys(url: str) -> bool:
+    from compliance.crypto.keys import has_keys
+    from compliance.store import Store, connect
+
+    try:
+        engine = connect(url)
+        return not _unmade(engine.url) and has_keys(Store(engine))
+    except ComplianceError:  # it has an item of its own
+        return False
+
+
+def _mend_keys(path: Path, problem: str) -> str:
+    with contextlib.suppress(OSError):
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            return f"chmod 600 {path}"
+    if "passphrase" in problem:
+        return "export COMPLIANCE_PASSPHRASE=..."
+    return f"restore {path} from its copy"
+
+
 def _database(url: str) -> Item:
+    """Ask the audit store for its tables; nothing is written to it."""
     import sqlalchemy as sa
 
     from compliance.store import connect, describe, translated
@@ -136,16 +189,34 @@ def _database(url: str) -> Item:
     try:
         engine = connect(url)
         shown = describe(engine.url)
-        if (
-            engine.url.get_backend_name() == "sqlite"
-            and not Path(engine.url.database or "").exists()
-        ):
+        if _unmade(engine.url):
             return Item("audit store", "missing", f"no {shown}", "made on first use")
         with translated(engine.url), engine.connect() as connection:
-            connection.execute(sa.text("SELECT 1"))
+            sa.inspect(connection).get_table_names()
+    except MissingExtra as error:
+        mend = f"pip install '{DISTRIBUTION}[{error.extra}]'"
+        return Item("audit store", "broken", f"{error.package} is not installed", mend)
     except ComplianceError as error:
-        return Item("audit store", "broken", str(error), "see the message")
+        mend = "start its server, or correct COMPLIANCE_DATABASE"
+        if "sqlite" in url:
+            mend = "restore it from a backup"
+        return Item("audit store", "broken", str(error), mend)
     return Item("audit store", "ok", shown)
+
+
+def _unmade(url: sa.URL) -> bool:
+    name = str(url.database or "")
+    return (
+        url.get_backend_name() == "sqlite"
+        and not name.startswith("file:")
+        and not Path(name).exists()
+    )
+
+
+def _models(settings: Settings) -> Item:
+    """Count the sealed models; `compliance model verify` looks into them."""
+    count = sum(1 for path in settings.models.glob("*/*") if path.is_dir())
+    return Item("sealed models", "ok", f"{count} in {settings.models}")
 
 
 def _disk() -> Iterator[Item]:

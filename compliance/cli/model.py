@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compliance.cli.context import Format, Output, check_format, emit, options, rows
+from compliance.cli.context import Format, Output, check_output, emit, options, rows
 from compliance.errors import ComplianceError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def verify(
     from compliance.audit import checks, runner
     from compliance.findings import Severity
 
-    check_format(output_format)
+    check_output(output_format, output)
     guard = options(context).guard()
     guard.authority.require(guard.identity, "model/all", "verify")
     outcome = checks.models(row for row in verified(guard) if name in {"", row[0]})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compliance.cli.context import FailOn, Format, Output, check_format, emit, options, severity
+from compliance.cli.context import FailOn, Format, Output, check_output, emit, options
 
 app = typer.Typer(help="Check and show the policy.", no_args_is_help=True)
 
@@ -22,14 +22,18 @@ def check(
     """Load every policy file and every plan; a wrong one names file, line and nearest key."""
     from compliance.audit import checks, runner
     from compliance.audit.plan import Plan
+    from compliance.findings import Severity
+    from compliance.policy import Policy
 
-    check_format(output_format)
+    check_output(output_format, output, fail_on)
     settings = options(context).settings()
     outcome = checks.policy(settings.policies)
+    norms = Policy.load(settings.policies)
     for path in sorted(settings.audits.glob("*.yaml")):
-        Plan.load(str(path), settings.audits)
+        for name in Plan.load(str(path), settings.audits).norms():
+            norms.norm(name)
     emit([outcome], title="Policy check", output_format=output_format, output=output, facts={})
-    raise typer.Exit(runner.exit_code([outcome], severity(fail_on)))
+    raise typer.Exit(runner.exit_code([outcome], Severity.parse(fail_on)))
 
 
 @app.command()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compliance.cli.context import DryRun, note, options, rows
-from compliance.errors import InputError
+from compliance.cli.context import DryRun, check_writable, note, options, rows
+from compliance.errors import AccessDenied, InputError, OperationError
 
 if TYPE_CHECKING:
     from compliance.rights.request import Requests
 
 app = typer.Typer(help="Data-subject requests.", no_args_is_help=True)
 
-Id = Annotated[str, typer.Argument(help="The request's id; a unique beginning is enough.")]
+_LEAST = 4  # an unset shell variable must not mean the only request that there is
+Id = Annotated[
+    str, typer.Argument(metavar="REQUEST", help="Its id, or at least four characters of it.")
+]
 
 
 @app.command()
@@ -32,11 +36,14 @@ def submit(
     regulation: Annotated[str, typer.Option(help="A regulation of the policy.")] = "gdpr",
 ) -> None:
     """Receive a request and print its id; the deadline starts to run."""
+    from compliance.rights.request import deadline
+
     requests = _requests(context)
     who = _who(context)
     key = requests.submit(who, kind, _identifiers(context, subject), regulation)
     typer.echo(key)
-    note(f"received; answer by {requests.get(who, key).due}; {_next(context, key)}")
+    due = deadline(dt.datetime.now(dt.UTC).date(), _guard(context).policy.regulations[regulation])
+    note(f"received; answer by {due}; {_next(context, key)}")
 
 
 def _identifiers(context: typer.Context, given: list[str]) -> dict[str, object]:
@@ -45,7 +52,10 @@ def _identifiers(context: typer.Context, given: list[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for line in lines:
         name, equals, value = line.partition("=")
-        found[name.strip() if equals else _only_name(context)] = value.strip() if equals else line
+        name, value = (name.strip(), value.strip()) if equals else (_only_name(context), line)
+        if name in found:
+            raise InputError(f"{name} is given twice; a request is about one person")
+        found[name] = value
     return found
 
 
@@ -63,6 +73,11 @@ def _only_name(context: typer.Context) -> str:
 
 
 def _next(context: typer.Context, key: str) -> str:
+    """Say what comes next; a step that was taken is not undone by who may not look at it."""
+    try:
+        _guard(context).authority.require(_who(context), f"request/{key}", "read")
+    except AccessDenied:
+        return f"the request is {key[:8]}"
     command = _requests(context).get(_who(context), key).next
     return f"next: compliance request {command} {key[:8]}" if command else "nothing is left to do"
 
@@ -113,8 +128,8 @@ def run(
 ) -> None:
     """Carry out the approved plan; a dry run does the same and rolls it back."""
     requests, key = _open(context, request)
-    if output is not None and output.exists():
-        raise InputError(f"{output}: is there already; name a new file")
+    if output is not None:
+        _require_new(output, requests.get(_who(context), key).kind)
     result = requests.run(_who(context), key, dry_run=dry_run)
     if result.data:
         _write_package(result.data, output)
@@ -129,6 +144,15 @@ def run(
     note(f"{'rolled back, nothing changed' if dry_run else 'done'}; {_next(context, key)}")
 
 
+def _require_new(output: Path, kind: str) -> None:
+    """Refuse what could not be written once the request has run."""
+    if kind != "access":
+        raise InputError("only an access request writes a file; leave --output out")
+    if output.exists():
+        raise InputError(f"{output}: is there already; name a new file")
+    check_writable(output)
+
+
 def _write_package(package: dict[str, Any], output: Path | None) -> None:
     """Write the person's data where only its owner may read it."""
     import os
@@ -141,8 +165,12 @@ def _write_package(package: dict[str, Any], output: Path | None) -> None:
         handle = os.open(output, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except OSError as error:
         raise InputError(f"{output}: cannot be written: {error.strerror}") from error
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        output.unlink()
+        raise OperationError(f"{output}: cannot be written: {error.strerror}; run again") from error
 
 
 @app.command()
@@ -213,6 +241,8 @@ def _requests(context: typer.Context) -> Requests:
 def _open(context: typer.Context, prefix: str) -> tuple[Requests, str]:
     """Return the requests and the one id that begins so."""
     requests = _requests(context)
+    if len(prefix) < _LEAST:
+        raise InputError(f"give at least {_LEAST} characters of the request's id")
     found = [r.id for r in requests.listing(_who(context)) if r.id.startswith(prefix.lower())]
     if len(found) == 1:
         return requests, found[0]

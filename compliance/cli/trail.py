@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compliance.cli.context import Format, Output, check_format, emit, options, progress, rows
+from compliance.cli.context import Format, Output, check_output, emit, options, progress, rows
 
 app = typer.Typer(help="Read and verify the audit store.", no_args_is_help=True)
 
@@ -16,7 +16,9 @@ app = typer.Typer(help="Read and verify the audit store.", no_args_is_help=True)
 @app.command("list")
 def list_(
     context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=0, help="How many, newest first.")
+    ] = 20,
     event: Annotated[str | None, typer.Option(help="Only this event.")] = None,
     actor: Annotated[str | None, typer.Option(help="Only this actor.")] = None,
     activity: Annotated[str | None, typer.Option(help="Only this activity.")] = None,
@@ -24,16 +26,18 @@ def list_(
     output_format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
 ) -> None:
     """List entries, newest first."""
+    if output_format not in {"text", "json"}:
+        raise typer.BadParameter("unknown format; known: text, json")
+    if outcome not in {None, "ok", "refused", "failed"}:
+        raise typer.BadParameter("unknown outcome; known: ok, refused, failed")
     guard = options(context).guard()
     guard.authority.require(guard.identity, "trail/entries", "read")
     filters = {"event": event, "actor": actor, "activity": activity, "outcome": outcome}
     found = list(itertools.islice(guard.trail.read(newest_first=True, filters=filters), limit))
     if output_format == "json":
         for entry in found:
-            typer.echo(json.dumps({"index": entry.index, **entry.values}, ensure_ascii=False))
+            typer.echo(json.dumps({"index": entry.index, **entry.values}, ensure_ascii=True))
         return
-    if output_format != "text":
-        raise typer.BadParameter("unknown format; known: text, json")
     names = ("time", "event", "actor", "activity", "dataset", "outcome")
     table = [(e.index, *(e.values.get(n) for n in names), _short(e.values["facts"])) for e in found]
     rows(table, ("index", *names, "facts"))
@@ -50,7 +54,7 @@ def verify(context: typer.Context, output_format: Format = "text", output: Outpu
     from compliance.audit import checks, runner
     from compliance.findings import Severity
 
-    check_format(output_format)
+    check_output(output_format, output)
     guard = options(context).guard()
     guard.authority.require(guard.identity, "trail/entries", "read")
     with progress("verifying") as advance:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ import sqlalchemy as sa
 
 from compliance import frames
 from compliance.audit import checks
-from compliance.errors import AccessDenied, NotPrivate, UnregisteredData
+from compliance.errors import (
+    AccessDenied,
+    InputError,
+    MissingExtra,
+    NotPrivate,
+    UnregisteredData,
+)
 from compliance.findings import Outcome
 from compliance.guard import Guard, Run
 from compliance.policy import PIIRule, Policy
@@ -37,9 +44,12 @@ def run(folder: Path | None = None, *, customers: int = 2_000, say: Say = print)
         say: what to do with each line of the story.
 
     Raises:
+        InputError: the folder is not empty.
         MissingExtra: an extra of ``compliance-toolkit[demo]`` is not installed.
     """
+    _require_libraries()
     folder = Path(folder or tempfile.mkdtemp(prefix="compliance-demo-")).resolve()
+    _require_empty(folder)
     say(f"A simulated bank with {customers} customers in {folder}. Nobody in it exists.\n")
     bank = Bank.create(folder / "bank", customers=customers)
     project.write(folder, bank.policy_overrides() | _encrypted(folder))
@@ -48,8 +58,28 @@ def run(folder: Path | None = None, *, customers: int = 2_000, say: Say = print)
     _audits(bank, folder, say)
     _request(bank, folder, say)
     _tampering(folder, say)
-    say(f"\nAll of it is in {folder}. Look around: cd {folder} && ls -a policies .compliance")
+    say(f"\nAll of it is in {folder}. Look around, as one of its people:")
+    say(f"  COMPLIANCE_IDENTITY=asserted:{project.OFFICER} compliance -C {folder} trail list")
     return folder
+
+
+def _require_libraries() -> None:
+    """Say what is missing before the story begins, not in the middle of it."""
+    modules = {
+        "pandas": "pandas", "sklearn": "scikit-learn", "fairlearn": "fairlearn",
+        "presidio_analyzer": "presidio-analyzer", "spacy": "spacy", "torch": "torch",
+        "opacus": "opacus", "dp_accounting": "dp-accounting", "safetensors": "safetensors",
+        "tenseal": "tenseal",
+    }  # fmt: skip
+    for module, package in modules.items():
+        if find_spec(module) is None:
+            raise MissingExtra("demo", package)
+
+
+def _require_empty(folder: Path) -> None:
+    """A demonstration writes members into a policy: never into that of a real project."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: is not empty; name a new folder for the demonstration")
 
 
 def _encrypted(folder: Path) -> dict[str, Any]:
