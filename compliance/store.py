@@ -63,8 +63,12 @@ class Store:
                 "the audit store lives in SQLite or PostgreSQL; name one of them"
             )
         _protect(store.engine.url)
-        with translated(store.engine.url):
-            _migrate(store.engine)
+        try:
+            with translated(store.engine.url):
+                _migrate(store.engine)
+        except BaseException:
+            store.close()
+            raise
         return store
 
     @contextmanager
