@@ -7,7 +7,7 @@ from compliance.access.identity import Identity
 from compliance.controls import Call, Opening, Phase, Pipeline
 from compliance.errors import AccessDenied, InputError
 from compliance.policy import Activity, Method, Policy
-from compliance.trail.control import RecordIntent, RecordOutcome, event_of, fact
+from compliance.trail.control import RecordIntent, RecordOpened, RecordOutcome, event_of, fact
 
 POLICY = Policy(activities={"scoring": Activity(purpose="lending", datasets=())}, digest="d" * 64)
 WHO = Identity("ana", Method.OS, "svc", on_behalf_of="ben")
@@ -61,16 +61,22 @@ def test_an_error_is_recorded_by_its_kind_and_never_by_its_text(
     assert b"Jane" not in [entry.body for entry in trail.read()][-1]
 
 
-def test_each_opening_is_recorded_also_the_one_that_was_refused(trail, call, pipeline):
-    call.openings = [Opening("people", None, facts={"rows": 3})]
+def test_an_opening_is_recorded_before_the_body_has_it(trail, call):
+    call.fresh = [Opening("people", None, facts={"rows": 3})]
+    with Pipeline([RecordOpened(trail)]).around(call):
+        (opened,) = written(trail)
+    assert (opened["event"], opened["dataset"]) == ("training.opened", "people")
+    assert opened["facts"] == {"rows": 3, "audit_only": False}
+
+
+def test_an_opening_that_was_refused_is_recorded_as_refused(trail, call, pipeline):
+    call.openings = [Opening("people", None)]
     call.fresh = [Opening("secrets", None, audits=True)]
-    with pytest.raises(AccessDenied), pipeline.around(call):
-        raise AccessDenied("no")
-    opened = [v for v in written(trail) if v["event"] == "training.opened"]
-    assert [(v["dataset"], v["facts"]) for v in opened] == [
-        ("people", {"rows": 3, "audit_only": False}),
-        ("secrets", {"audit_only": True}),
-    ]
+    pipeline.run(call, Phase.RECORD_OUTCOME)
+    refused, outcome = written(trail)
+    assert (refused["event"], refused["dataset"]) == ("training.refused", "secrets")
+    assert refused["facts"] == {"audit_only": True}
+    assert outcome["event"] == "training.outcome"
 
 
 def test_a_data_set_call_has_a_data_set_and_no_activity(call):
