@@ -52,7 +52,8 @@ class Run:
     def open(self, data: Any) -> Any:
         """Open a closed data set for this activity and return its frame.
 
-        A refusal is recorded at once, also where the body goes on without the data.
+        A frame that this run opened before is returned as it is: a data set called inside
+        the activity is open already. A refusal is recorded at once, also where the body goes on without the data.
 
         Raises:
             UnregisteredData: a frame that came from no registered data set.
@@ -62,6 +63,8 @@ class Run:
             Refused: the run is over.
         """
         self._require_running()
+        if any(frames.native(opening.frame) is data for opening in self._call.openings):
+            return data
         try:
             opening = self._guard.opening(self._call, data)
             self._pipeline.open(self._call, opening)

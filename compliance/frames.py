@@ -33,7 +33,10 @@ def is_frame(value: object) -> bool:
     if type(value).__module__.partition(".")[0] in {"builtins", "numpy", "torch"}:
         return False
     native = nw.to_native(value, pass_through=True)
-    wrapped = nw.from_native(native, pass_through=True)
+    try:
+        wrapped = nw.from_native(native, pass_through=True)
+    except nw.exceptions.DuplicateError:
+        return True  # a frame, though one that `wrap` refuses
     return isinstance(wrapped, (nw.DataFrame, nw.LazyFrame))
 
 
@@ -43,7 +46,10 @@ def is_series(value: object) -> bool:
 
     if type(value).__module__.partition(".")[0] == "builtins":
         return False
-    wrapped = nw.from_native(value, pass_through=True, allow_series=True)
+    try:
+        wrapped = nw.from_native(value, pass_through=True, allow_series=True)
+    except nw.exceptions.DuplicateError:
+        return False
     return isinstance(wrapped, nw.Series)
 
 
@@ -257,7 +263,7 @@ def read(path: Path | str) -> Frame:
         pa.ArrowException,
         nwe.DuplicateError,
         InputError,
-        UnicodeDecodeError,
+        UnicodeError,
         OSError,
     ) as error:
         # Arrow quotes the offending cell, which may be personal: name the fault's kind only.
