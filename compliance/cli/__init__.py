@@ -74,7 +74,7 @@ def options(
     ] = False,
 ) -> None:
     """Collect what every command shares."""
-    context.obj = Options(root=root, acting_as=acting_as)
+    context.obj = Options(root, acting_as, context.call_on_close)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -40,6 +40,7 @@ class Options:
 
     root: str | None = None
     acting_as: str | None = None
+    at_end: Callable[[Callable[[], object]], object] = lambda _close: None
 
     def settings(self) -> config.Settings:
         """Return the settings in force.
@@ -64,7 +65,9 @@ class Options:
             raise ConfigurationError(
                 f"{settings.policies}: no policies here; run `compliance init`"
             )
-        return Guard(self.root, acting_as=self.acting_as)
+        guard = Guard(self.root, acting_as=self.acting_as)
+        self.at_end(guard.store.close)
+        return guard
 
     def has_project(self) -> bool:
         """Say whether a project is set up here; a folder that is only called policies is none."""

@@ -165,8 +165,8 @@ def _holds_keys(url: str) -> bool:
     from compliance.store import Store, connect
 
     try:
-        engine = connect(url)
-        return not _unmade(engine.url) and has_keys(Store(engine))
+        with contextlib.closing(Store(connect(url))) as store:
+            return not _unmade(store.engine.url) and has_keys(store)
     except ComplianceError:  # it has an item of its own
         return False
 
@@ -193,6 +193,7 @@ def _database(url: str) -> Item:
             return Item("audit store", "missing", f"no {shown}", "made on first use")
         with translated(engine.url), engine.connect() as connection:
             sa.inspect(connection).get_table_names()
+        engine.dispose()
     except MissingExtra as error:
         mend = f"pip install '{DISTRIBUTION}[{error.extra}]'"
         return Item("audit store", "broken", f"{error.package} is not installed", mend)

@@ -120,7 +120,7 @@ def open_database(url: str) -> Iterator[Database]:
     source = parsed.set(query={}).render_as_string(hide_password=True)
     engine = _engine(parsed, source)
     try:
-        with engine.connect() as connection:
+        with _connect(engine, source) as connection:
             _refuse_writes(connection)
             yield Database(connection, source)
     except sa.exc.DBAPIError as error:
@@ -169,6 +169,14 @@ def _engine(url: sa.URL, source: str) -> sa.Engine:
         if driver in _DRIVERS:
             raise MissingExtra(_DRIVERS[driver], driver) from None
         raise InputError(f"{source}: install the database driver {driver!r}") from None
+
+
+def _connect(engine: sa.Engine, source: str) -> sa.Connection:
+    """Connect; drivers take a URL's options as keywords, and raise for one that they lack."""
+    try:
+        return engine.connect()
+    except TypeError:
+        raise InputError(f"{source}: its driver does not know an option of the URL") from None
 
 
 def _refuse_writes(connection: sa.Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +32,7 @@ from compliance.store import Store
 from compliance.trail.checkpoint import Verifier
 
 Say = Callable[[str], object]
+Become = Callable[[str], Guard]
 FEATURES = tuple(BOUNDS)
 ACTIVITY = "credit-scoring"
 
@@ -53,11 +55,18 @@ def run(folder: Path | None = None, *, customers: int = 2_000, say: Say = print)
     say(f"A simulated bank with {customers} customers in {folder}. Nobody in it exists.\n")
     bank = Bank.create(folder / "bank", customers=customers)
     project.write(folder, bank.policy_overrides() | _encrypted(folder))
-    _consent(bank, folder, say)
-    _decorators(bank, folder, say)
-    _audits(bank, folder, say)
-    _request(bank, folder, say)
-    _tampering(folder, say)
+    with contextlib.ExitStack() as opened:
+
+        def become(person: str) -> Guard:
+            guard = Guard(folder, identity=f"asserted:{person}")
+            opened.callback(guard.store.close)
+            return guard
+
+        _consent(bank, become, say)
+        _decorators(bank, become, say)
+        _audits(bank, folder, say)
+        _request(bank, folder, become, say)
+        _tampering(folder, become, say)
     say(f"\nAll of it is in {folder}. Look around, as one of its people:")
     say(f"  COMPLIANCE_IDENTITY=asserted:{project.OFFICER} compliance -C {folder} trail list")
     return folder
@@ -92,12 +101,8 @@ def _encrypted(folder: Path) -> dict[str, Any]:
     return {"datasets": values["datasets"]}
 
 
-def _as(folder: Path, person: str) -> Guard:
-    return Guard(folder, identity=f"asserted:{person}")
-
-
-def _consent(bank: Bank, folder: Path, say: Say) -> None:
-    guard = _as(folder, project.OFFICER)
+def _consent(bank: Bank, become: Become, say: Say) -> None:
+    guard = become(project.OFFICER)
     records = list(bank.consents())
     for purpose in sorted({purpose for _, purpose, _ in records}):
         given = [who for who, p, yes in records if p == purpose and yes]
@@ -112,9 +117,9 @@ def _consent(bank: Bank, folder: Path, say: Say) -> None:
 # -- story 1 ---------------------------------------------------------------------------
 
 
-def _decorators(bank: Bank, folder: Path, say: Say) -> None:
+def _decorators(bank: Bank, become: Become, say: Say) -> None:
     say("\n1. DECORATORS: train a model that is private, fair, sealed, and on the record")
-    guard = _as(folder, project.ENGINEER)
+    guard = become(project.ENGINEER)
 
     @guard.dataset("applicants")
     def applicants() -> Any:
@@ -127,7 +132,7 @@ def _decorators(bank: Bank, folder: Path, say: Say) -> None:
     say(f"  outside an activity the data stays closed: {applicants()!r}")
     _refused(say, "a frame from nowhere", UnregisteredData, partial(careless, bank.applicants()))
     _refused(say, "training without privacy", NotPrivate, partial(careless, applicants()))
-    stranger = _as(folder, "mallory")
+    stranger = become("mallory")
     _refused(say, "a stranger", AccessDenied, partial(stranger.training(ACTIVITY)(_train), None))
     model = guard.training(ACTIVITY)(_train)(applicants())
     _facts(guard, say)
@@ -273,9 +278,9 @@ def _tell(outcome: Outcome, say: Say) -> None:
 # -- story 3 ---------------------------------------------------------------------------
 
 
-def _request(bank: Bank, folder: Path, say: Say) -> None:
+def _request(bank: Bank, folder: Path, become: Become, say: Say) -> None:
     say("\n3. A DELETION REQUEST: planned, approved by another person, carried out, proved")
-    clerk, officer = _as(folder, project.CLERK), _as(folder, project.OFFICER)
+    clerk, officer = become(project.CLERK), become(project.OFFICER)
     email = frames.column(frames.wrap(bank.applicants()), "email")[41]
     requests = Requests(
         officer.store, officer.trail, officer.keys, officer.policy, officer.authority
@@ -309,10 +314,10 @@ def _json(value: Any) -> str:
 # -- the end -----------------------------------------------------------------------------
 
 
-def _tampering(folder: Path, say: Say) -> None:
+def _tampering(folder: Path, become: Become, say: Say) -> None:
     """Change one entry of a copy of the audit store, and let verification find it."""
     say("\n4. THE TRAIL: every step above is on record, and a change shows")
-    guard = _as(folder, project.OFFICER)
+    guard = become(project.OFFICER)
     signer = guard.keys.signer()
     _tell(checks.trail(guard.store, signer), say)
     broken = folder / "tampered.db"
