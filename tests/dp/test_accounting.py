@@ -83,6 +83,7 @@ def test_where_pld_fails_the_renyi_bound_stands(monkeypatch):
     assert (found.accountant, found.epsilon) == ("RDP", accounting._rdp(*run))
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     epsilon=st.floats(0.05, 20),
