@@ -383,20 +383,18 @@ def _activity_references(policy: Policy, key: str, activity: Activity) -> Iterat
     if activity.privacy is not None:
         yield (*at, "privacy", "budget"), activity.privacy.budget, policy.budgets, "budget"
     if activity.fairness is not None:
-        yield from _fairness_references(policy, (*at, "fairness"), activity)
+        rule = activity.fairness
+        yield from _fairness_references(policy, (*at, "fairness"), rule, activity.datasets)
 
 
 def _fairness_references(
-    policy: Policy, at: tuple[str, ...], activity: Activity
+    policy: Policy, at: tuple[str, ...], rule: FairnessRule, datasets: tuple[str, ...]
 ) -> Iterator[_Reference]:
-    rule = activity.fairness
-    assert rule is not None  # noqa: S101  the caller looked
     for norm in rule.norms:
         yield (*at, "norms"), norm, policy.norms, "norm"
     if rule.rows.dataset is not None:
         yield (*at, "rows", "dataset"), rule.rows.dataset, policy.datasets, "data set"
-    columns = {
-        c for d in activity.datasets if d in policy.datasets for c in policy.datasets[d].columns
-    }
+    known = (policy.datasets[d] for d in datasets if d in policy.datasets)
+    columns = {column for dataset in known for column in dataset.columns}
     for name in (rule.label, *rule.sensitive):
         yield at, name, columns, "column"
