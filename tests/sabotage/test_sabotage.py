@@ -42,36 +42,20 @@ def apply(sabotage, copy):
 
 
 def run(test, tmp_path):
+    """Run a test against the copy: -P keeps the checkout, where the tests are, off the path."""
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    show = "-c", "import compliance; print(compliance.__file__)"
-    where = subprocess.run(
-        [sys.executable, *show],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:xdist",
-            test,
-        ],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    options = {
+        "env": environment,
+        "cwd": ROOT,
+        "capture_output": True,
+        "text": True,
+        "timeout": 240,
+    }
+    show = "import compliance; print(compliance.__file__)"
+    where = subprocess.run([sys.executable, "-P", "-c", show], check=True, **options)
+    quiet = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+    command = [sys.executable, "-P", "-m", "pytest", *quiet, test]
+    result = subprocess.run(command, check=False, **options)
     result.stdout += where.stdout
     return result
 
