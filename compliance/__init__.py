@@ -27,7 +27,7 @@ _HOMES = {
     "Verdict": "compliance.findings",
 }
 
-__all__ = [  # noqa: PLE0604  the names are literals below
+__all__ = [
     "ComplianceError",
     "Finding",
     "Guard",

@@ -42,11 +42,11 @@ def apply(sabotage, copy):
 
 
 def run(test, tmp_path):
-    """Run a test against the copy: -P keeps the checkout, where the tests are, off the path."""
+    """Run a test against the copy, from the copy's folder: children of the test find it too."""
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
     options = {
         "env": environment,
-        "cwd": ROOT,
+        "cwd": tmp_path,
         "capture_output": True,
         "text": True,
         "timeout": 240,
@@ -54,7 +54,8 @@ def run(test, tmp_path):
     show = "import compliance; print(compliance.__file__)"
     where = subprocess.run([sys.executable, "-P", "-c", show], check=True, **options)
     quiet = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
-    command = [sys.executable, "-P", "-m", "pytest", *quiet, test]
+    settings = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT))
+    command = [sys.executable, "-P", "-m", "pytest", *settings, *quiet, str(ROOT / test)]
     result = subprocess.run(command, check=False, **options)
     result.stdout += where.stdout
     return result
