@@ -45,8 +45,8 @@ def shell():
 
     def run(*arguments, **options):
         command = [sys.executable, "-m", "compliance", *map(str, arguments)]
-        options = {"capture_output": True, "text": True, "check": False, "timeout": 120} | options
-        done = subprocess.run(command, **options)
+        options = {"capture_output": True, "text": True, "timeout": 120} | options
+        done = subprocess.run(command, check=False, **options)
         return Answer(done.returncode, done.stdout, done.stderr)
 
     return run

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -95,7 +96,7 @@ def test_the_traceback_is_there_for_who_asks_for_it(cli, monkeypatch):
 
 
 def test_a_missing_file_inside_is_a_crash_and_not_a_broken_output(cli, monkeypatch):
-    monkeypatch.setattr(front, "_invoke", lambda _arguments: open("/no/such/file"))  # noqa: SIM115
+    monkeypatch.setattr(front, "_invoke", lambda _arguments: Path("/no/such/file").read_text())
     answer = cli("doctor")
     assert answer.code == 4
     assert "FileNotFoundError" in answer.err
