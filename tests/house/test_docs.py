@@ -100,7 +100,7 @@ def test_every_error_has_its_exit_code_in_the_manual():
 
 def _check_ids() -> set[str]:
     """Return every check id that stands in the code of the checks."""
-    name = re.compile(r"(pii|fairness|policy|trail|model)\.[a-z_]+")
+    name = re.compile(r"(audit|pii|fairness|policy|trail|model)\.[a-z_]+")
     files = (
         p
         for room in ("audit", "fairness", "pii")
