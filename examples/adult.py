@@ -70,7 +70,7 @@ def read(path: Path, offset: int) -> pd.DataFrame:
 
 
 def policy() -> dict[str, Any]:
-    """Return the norms of this project: what each column serves, and what the models are held to."""
+    """Return the norms of this project: what each column serves, and what models are held to."""
     used = {"purposes": ["census-research"]}
     open_to_all: dict[str, Any] = dict.fromkeys(("person", *BOUNDS, *CATEGORIES, "over_50k"), used)
     blind = open_to_all | dict.fromkeys(PROTECTED, used | {"audit_only": True})
