@@ -233,7 +233,7 @@ def test_columns_in_any_script_can_be_recorded(open_world):
 
 
 def test_a_frame_from_nowhere_is_refused(world, guard):
-    with pytest.raises(UnregisteredData, match="@guard.dataset"):
+    with pytest.raises(UnregisteredData, match=r"@guard\.dataset"):
         guard.training(ACTIVITY)(fit)(world.frame)
     with guard.activity(ACTIVITY) as run, pytest.raises(UnregisteredData):
         run.open(world.frame)

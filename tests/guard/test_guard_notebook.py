@@ -43,9 +43,13 @@ def test_a_block_that_releases_without_data_fails_its_audit(world, guard):
 
 
 def test_a_block_that_raises_is_recorded_as_failed(world, guard, applicants):
-    with pytest.raises(ZeroDivisionError), guard.activity(ACTIVITY) as run:
-        run.release(fit(run, run.open(applicants())))
-        1 / 0  # noqa: B018  it raises
+    def notebook():
+        with guard.activity(ACTIVITY) as run:
+            run.release(fit(run, run.open(applicants())))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        notebook()
     assert world.last("activity.outcome")["outcome"] == "failed"
     assert world.models() == []
 

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from world import ACTIVITY, FEATURES, fit
+from world import ACTIVITY, FEATURES, everybody, fit
 
 from compliance import frames
 from compliance.errors import AccessDenied, InputError, PurposeError, StoreError, UnregisteredData
@@ -72,7 +72,7 @@ def test_audit_only_columns_and_audit_rows_are_away_from_the_body(world, guard, 
     def body(run, data):
         seen.append(data)
         model = fit(run, data)
-        run.predictor(lambda frame: asked.append(frame) or model.predict(frame[FEATURES]))
+        run.predictor(lambda frame: asked.append(frame) or everybody(model, frame))
         return model
 
     guard.training(ACTIVITY)(body)(applicants())
@@ -92,7 +92,7 @@ def test_all_rows_of_a_person_fall_on_one_side(world):
     def body(run, data):
         sides.append(set(data["customer_id"]))
         model = fit(run, data)
-        run.predictor(lambda f: sides.append(set(f["customer_id"])) or model.predict(f[FEATURES]))
+        run.predictor(lambda f: sides.append(set(f["customer_id"])) or everybody(model, f))
         return model
 
     guard.training(ACTIVITY)(body)(guard.dataset("applicants")(lambda: double)())
