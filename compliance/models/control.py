@@ -91,15 +91,14 @@ class Vault:
             )
         return manifest
 
-    def _newest(self, name: str) -> str | None:
-        """Return the newest released version; None lets `artefact.load` say what is wrong."""
+    def _newest(self, name: str) -> str:
+        """Return the newest released version; no key is made for a model that is not there."""
         versions = [version for known, version in self.versions() if known == name]
         for version in reversed(versions):
             if self._released(artefact.verify(self.folder, name, version, verifier=self._key)):
                 return version
-        if versions:
-            self.verify(name, versions[-1])
-        return None
+        newest = artefact.verify(self.folder, name, None, verifier=self._key)
+        return self.verify(name, newest.version).version
 
     def _released(self, manifest: Manifest) -> bool:
         """Say whether the run that a manifest cites recorded this artefact and ended well."""
