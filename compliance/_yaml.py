@@ -148,7 +148,11 @@ def validate(model: type[Model], sources: list[Source]) -> Model:
 
 def _explain(model: type[BaseModel], error: ValidationError, sources: list[Source]) -> str:
     lines = []
-    for item in error.errors(include_url=False, include_input=False)[:10]:
+    items = error.errors(include_url=False, include_input=False)
+    inner = {item["loc"][:n] for item in items for n in range(len(item["loc"]))}
+    for item in [i for i in items if i["loc"] not in inner][
+        :10
+    ]:  # a list is only as wrong as its items
         path = tuple(str(part) for part in item["loc"])
         hint = nearest(path[-1], _keys(model)) if item["type"] == "extra_forbidden" else ""
         what = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
@@ -198,6 +202,8 @@ def _marks(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[int]:
         if isinstance(node, yaml.MappingNode):
             pair = next(((k, v) for k, v in node.value if str(k.value) == part), None)
             if pair is None:
+                if any(str(value.value) == part for _key, value in node.value):
+                    continue  # not a key: pydantic puts the tag of a union into the path
                 return
             yield pair[0].start_mark.line
             node = pair[1]

@@ -9,6 +9,8 @@ power cut; PostgreSQL does by default.
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ PREFIX = "compliance_"
 _SCRUB = "compliance_scrub"
 VERSION_TABLE = "compliance_alembic_version"
 _DRIVERS = {"psycopg": "postgres", "pymysql": "mysql"}
+_FIRST_OPENING = 5.0  # seconds for another process to finish its own
 _LOCK = 0x636F6D70  # "comp": the advisory lock that serialises migrations on PostgreSQL
 
 
@@ -214,8 +217,23 @@ def _advice(reason: str) -> str:
 
 def _sqlite_connect(dbapi: Any, _record: object) -> None:
     dbapi.isolation_level = None  # we say BEGIN ourselves
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+    _write_ahead(dbapi)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         dbapi.execute(f"PRAGMA {pragma}").close()
+
+
+def _write_ahead(dbapi: Any) -> None:
+    """Switch to a write-ahead log; while another does, SQLite says locked without waiting."""
+    give_up = time.monotonic() + _FIRST_OPENING
+    while True:
+        try:
+            dbapi.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _sqlite_begin(connection: sa.Connection) -> None:

@@ -45,6 +45,14 @@ def test_a_project_is_recorded_in_from_below_and_from_elsewhere(cli, exports, pr
     assert len(_entries(cli)) == 2
 
 
+def test_settings_in_pyproject_make_a_project_too(cli, exports, project):
+    (project / "compliance.toml").unlink()
+    (project / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    assert "not recorded" in cli("audit", "pii", exports / "clean.csv").err
+    (project / "pyproject.toml").write_text("[tool.compliance]\n")
+    assert "not recorded" not in cli("audit", "pii", exports / "clean.csv").err
+
+
 def test_outside_a_project_nothing_is_made(cli, exports, outside):
     answer = cli("audit", "pii", exports / "clean.csv")
     assert "not recorded" in answer.err

@@ -9,7 +9,9 @@ from typer.main import get_command
 from compliance.cli import app
 
 PAGE = (ROOT / "docs/cli.md").read_text("utf-8")
-SECTIONS = dict(re.findall(r"^## (compliance[a-z -]*)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
+SECTIONS = dict(
+    re.findall(r"^## (compliance[a-z -]*)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+)
 
 
 def _commands(command, *path):
@@ -40,7 +42,7 @@ def test_every_command_has_its_section_and_every_section_its_command():
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_argument_and_option_is_told_in_the_words_of_the_help(name):
-    table = re.findall(r"^\| (`.+?) \| (.+) \|$", SECTIONS.get(name, ""), re.M)
+    table = re.findall(r"^\| (`.+?) \| (.+) \|$", SECTIONS.get(name, ""), re.MULTILINE)
     assert table == _parameters(COMMANDS[name])
 
 
@@ -51,7 +53,7 @@ def test_every_section_begins_with_what_the_help_says(name):
 
 def _examples():
     for name, text in SECTIONS.items():
-        for block in re.findall(r"```console\n(.*?)```", text, re.S):
+        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
             yield from ((name, line) for line in block.splitlines() if line.startswith("$ "))
 
 
