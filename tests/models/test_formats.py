@@ -151,7 +151,6 @@ def test_views_that_are_not_contiguous_come_back_equal():
         LogisticRegression,
         torch.nn.Linear,
     ],
-    ids=repr,
 )
 def test_what_has_no_safe_format_cannot_be_sealed(model):
     with pytest.raises(InputError, match="cannot be sealed"):
