@@ -73,6 +73,14 @@ def test_demanded_privacy_that_was_never_asked_for_is_refused():
     Deliver()(call(kind="activity"))
 
 
+def test_rows_opened_after_the_training_began_are_counted_before_delivery():
+    made = call(opening(1, 2), opening(2))
+    made.result = made.private = SimpleNamespace(release=lambda model: model)
+    with pytest.raises(NotPrivate, match="one subject has 2 rows"):
+        Deliver()(made)
+    assert "private" not in made.facts
+
+
 def test_what_is_not_delivered_is_not_settled():
     failed = call()
     failed.reservation = failed.private = SimpleNamespace()
