@@ -164,8 +164,9 @@ def test_each_plot_is_there_and_a_cut_one_says_so():
 # -- in a browser ------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser(chromium):
+    """Give each test a browser of its own: while one is open, its event loop runs in this thread."""
     playwright = pytest.importorskip("playwright.sync_api")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with playwright.sync_playwright() as api:
