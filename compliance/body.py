@@ -53,7 +53,8 @@ class Run:
         """Open a closed data set for this activity and return its frame.
 
         A frame that this run opened before is returned as it is: a data set called inside
-        the activity is open already. A refusal is recorded at once, also where the body goes on without the data.
+        the activity is open already. A refusal is recorded at once, also where the body goes
+        on without the data.
 
         Raises:
             UnregisteredData: a frame that came from no registered data set.

@@ -280,7 +280,8 @@ def _favourable(decisions: list[Any], positive: Any) -> list[bool]:
     """Say which decisions are favourable; a missing one is none, nor a word for a number."""
     others = {d for d in decisions if d != positive}
     missing = any(d is None or d != d for d in others)  # noqa: PLR0124  NaN
-    if missing or len(others) > 1 or any(isinstance(d, str) != isinstance(positive, str) for d in others):
+    mixed = any(isinstance(d, str) != isinstance(positive, str) for d in others)
+    if missing or mixed or len(others) > 1:
         raise InputError(
             f"decisions must be {positive!r} and one other value of its kind; return decisions, "
             "not scores, in the terms of the policy's `positive`"

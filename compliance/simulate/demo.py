@@ -37,7 +37,7 @@ FEATURES = tuple(BOUNDS)
 ACTIVITY = "credit-scoring"
 
 
-def run(folder: Path | None = None, *, customers: int = 2_000, say: Say = print) -> Path:
+def run(folder: Path | None = None, *, customers: int = 5_000, say: Say = print) -> Path:
     """Run the demonstration and return the folder that holds what it made.
 
     Args:

@@ -23,5 +23,5 @@ def test_the_story_is_told_on_stdout(cli, outside, monkeypatch):
         say(f"{customers} in {folder}")
 
     monkeypatch.setattr("compliance.simulate.demo.run", tell)
-    answer = cli("demo", "here", "--customers", "500")
-    assert (answer.code, answer.out, answer.err) == (0, "500 in here\n", "")
+    answer = cli("demo", "here", "--customers", "3000")
+    assert (answer.code, answer.out, answer.err) == (0, "3000 in here\n", "")

@@ -23,7 +23,7 @@ from compliance.store import Store, connect
 def told(tmp_path_factory):
     """Run it once in a process of its own, as a newcomer does; return folder, text and stderr."""
     folder = tmp_path_factory.mktemp("demo") / "bank-of-nobody"
-    command = [sys.executable, "-m", "compliance", "demo", str(folder), "--customers", "400"]
+    command = [sys.executable, "-m", "compliance", "demo", str(folder), "--customers", "2000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout, done.stderr
@@ -37,7 +37,7 @@ def officer(told):
 
 
 STEPS = [
-    r"A simulated bank with 400 customers in .*bank-of-nobody\. Nobody in it exists\.",
+    r"A simulated bank with 2000 customers in .*bank-of-nobody\. Nobody in it exists\.",
     r"credit-scoring: \d+ customers agreed, \d+ did not",
     r"1\. DECORATORS: ",
     r"stays closed: <closed data set 'applicants', policy [0-9a-f]{12}>",
@@ -121,7 +121,7 @@ def test_a_second_run_in_the_same_folder_is_refused(told):
     before = {p: p.stat().st_mtime_ns for p in told[0].rglob("*")}
     said = []
     with pytest.raises(InputError, match="not empty; name a new folder"):
-        demo.run(told[0], customers=400, say=said.append)
+        demo.run(told[0], customers=2_000, say=said.append)
     assert said == []
     assert {p: p.stat().st_mtime_ns for p in told[0].rglob("*")} == before
 
