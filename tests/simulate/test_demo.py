@@ -44,7 +44,7 @@ STEPS = [
     r"refused: a frame from nowhere: ",
     r"refused: training without privacy: ",
     r"refused: a stranger: 'mallory' has no role",
-    r"trained on \d+ of 400 rows: \d+ without consent dropped, \d+ held back for the audit; ",
+    r"trained on \d+ of 2000 rows: \d+ without consent dropped, \d+ held back for the audit; ",
     r"2 columns outside the purpose dropped, 1 decrypted; PII found: 0",
     r"epsilon [01]\.\d{3} at delta 1e-05, fairness audit: \w.*, sealed as version 000001",
     r"decided \d+ applications with the sealed model, \d+ favourable",
@@ -85,7 +85,7 @@ def test_nobody_of_the_bank_is_named(told):
     with engine.connect() as connection:
         people = connection.execute(sa.text("SELECT name, email FROM customer")).all()
     engine.dispose()
-    assert len(people) == 399  # the person who asked for it is gone
+    assert len(people) == 1999  # the person who asked for it is gone
     said = told[1] + "".join(p.read_text() for p in told[0].glob("*.json"))
     said += (told[0] / "report.html").read_text()
     assert [value for person in people for value in person if value in said] == []
