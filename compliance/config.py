@@ -29,7 +29,7 @@ class Settings:
         audits: the folder of plans.
         home: our own files: keys, models, reports; made with mode 0700.
         database: SQLAlchemy URL of the audit store; empty means SQLite in ``home``.
-        tenant: a name that separates organisations sharing one database.
+        tenant: a name bound into keys, ciphertexts and the trail; one database holds one tenant.
         identity: who acts: ``os``, or ``asserted:NAME`` where a scheduler vouches for NAME.
         acting_as: on whose behalf; needs the role ``impersonate``.
     """

@@ -132,6 +132,12 @@ def _crash(error: Exception) -> int:
     """Say what crashed and where, without the error's text: it may quote data."""
     if os.environ.get("COMPLIANCE_DEBUG"):
         traceback.print_exc()
+    if isinstance(error, PermissionError) and error.filename:
+        return _fail(
+            f"error: {error.filename}: permission denied; ask its owner, or name folders of your "
+            "own with COMPLIANCE_HOME and COMPLIANCE_DATABASE (docs/python.md)",
+            UNFINISHED,
+        )
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119  a name, not a path
     return _fail(

@@ -18,6 +18,35 @@ from compliance.fairness.arrays import Counts, Flags, np
 
 MISSING = -1
 MOST_SHOWN = 5
+_MOST_CODE = 9
+_CODES = frozenset(
+    [
+        "0",
+        "1",
+        "2",
+        "-1",
+        "yes",
+        "no",
+        "y",
+        "n",
+        "true",
+        "false",
+        "t",
+        "f",
+        "good",
+        "bad",
+        "pass",
+        "fail",
+        "accept",
+        "reject",
+        "approved",
+        "denied",
+        "positive",
+        "negative",
+        "<=50k",
+        ">50k",
+    ]
+)
 """No error message lists the values of a column that holds more distinct ones than this."""
 TWO = 2
 
@@ -216,4 +245,12 @@ def _describe(column: Coded) -> str:
     text = f"{len(column.distinct)} distinct value(s), {kinds}"
     if len(column.distinct) > MOST_SHOWN:
         return text
-    return text + f" ({', '.join(sorted(repr(v)[:40] for v in column.distinct))})"
+    shown = [repr(v) for v in column.distinct if _is_code(v)]
+    return f"{text} ({', '.join(sorted(shown))})" if len(shown) == len(column.distinct) else text
+
+
+def _is_code(value: Any) -> bool:
+    """Say whether a value is a label's usual code: any other may be a person, by mistake."""
+    if isinstance(value, str):
+        return value.strip().lower() in _CODES
+    return isinstance(value, (bool, int, float)) and abs(value) <= _MOST_CODE
