@@ -26,6 +26,7 @@ from compliance.errors import (
     KeyDestroyed,
     RequestStateError,
     StalePlanError,
+    TrailCorrupt,
 )
 from compliance.policy import Policy
 from compliance.rights import subject as subjects
@@ -99,6 +100,30 @@ class Desk:
         if row is None:
             raise InputError("no request has this id; see `compliance request list`")
         return row
+
+    def recorded(self, row: Row, step: str, column: str) -> dict[str, Any]:
+        """Return the values of the last trail entry about a step of a request.
+
+        Args:
+            row: the request.
+            step: such as ``approved``.
+            column: where the row holds who did it.
+
+        Raises:
+            TrailCorrupt: there is none, or the row says another person than the trail.
+        """
+        values = None
+        filters = {"event": f"request.{step}"}
+        for entry in self.trail.read(filters=filters, newest_first=True):
+            if entry.values["call"] == row.id:
+                values = entry.values
+                break
+        if values is None or getattr(row, column) != values["actor"]:
+            raise TrailCorrupt(
+                f"request {row.id} was not {step} as its row says: the audit store was changed "
+                "outside this package; see `compliance trail verify`"
+            )
+        return values
 
     # -- sealed parts -----------------------------------------------------------------------
 

@@ -90,13 +90,11 @@ def _held(desk: Desk, row: Row, identity: Identity, pseudonym: str | None) -> It
 
 
 def _require_approved(desk: Desk, row: Row) -> None:
-    """The trail, not the row, says which plan was approved."""
-    for entry in desk.trail.read(filters={"event": "request.approved"}, newest_first=True):
-        if entry.values["call"] == row.id:
-            if entry.values["facts"]["plan"] == row.digest:
-                return
-            break
-    raise IntegrityError("the plan is not the one that was approved according to the trail")
+    """The trail, not the row, says which plan was approved, and by two persons."""
+    submitter = desk.recorded(row, "received", "submitter")["actor"]
+    approved = desk.recorded(row, "approved", "approver")
+    if approved["actor"] == submitter or approved["facts"]["plan"] != row.digest:
+        raise IntegrityError("the plan is not the one that was approved according to the trail")
 
 
 def _rehearse(desk: Desk, row: Row) -> None:

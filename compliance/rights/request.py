@@ -196,13 +196,17 @@ class Requests:
     def approve(self, identity: Identity, request: str) -> None:
         """Approve the plan, as another person than the submitter.
 
+        Who submitted it, the trail says.
+
         Raises:
             AccessDenied: the same person, no role, or too weak an identity.
+            TrailCorrupt: the row names another submitter than the trail.
             StalePlanError: the policy changed since the plan was made.
         """
         row = self.desk.enter(identity, request, "approve", {"planned"})
+        submitter = self.desk.recorded(row, "received", "submitter")["actor"]
         try:
-            require_another(identity, row.submitter, "approval")
+            require_another(identity, submitter, "approval")
         except AccessDenied:
             self.desk.trail.append(self.desk.event("approve", identity, request, outcome="refused"))
             raise
@@ -248,7 +252,7 @@ class Requests:
         states = {"received", "identified", "planned", "approved"}
         row = self.desk.enter(identity, request, "approve", states)
         values = {"ground": self._ground(row, ground), "open_reference": None}
-        self._move(row, identity, "refused", values, ground=values["ground"])
+        self._move(row, identity, "refused", values)  # free text never enters the trail
 
     # -- helpers ------------------------------------------------------------------------------
 

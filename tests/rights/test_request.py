@@ -17,6 +17,7 @@ from compliance.errors import (
     PolicyError,
     RequestStateError,
     StalePlanError,
+    TrailCorrupt,
 )
 from compliance.policy import Method, Regulation
 from compliance.rights.request import STATES, deadline
@@ -90,6 +91,20 @@ def test_the_submitter_cannot_approve_under_any_name(sqlite_chinook, office, go)
     assert len(refused) == 3
 
 
+@pytest.mark.parametrize("column", ["submitter", "approver"])
+def test_who_submitted_and_approved_says_the_trail_not_the_row(sqlite_chinook, office, go, column):
+    here = office(chinook=sqlite_chinook)
+    request = go(here, LUIS, until="planned" if column == "submitter" else "approved")
+    with here.store.writing() as connection:
+        connection.exec_driver_sql(f"UPDATE compliance_request SET {column} = 'mallory'")
+    before = sqlite_chinook.snapshot()
+    step = here.requests.approve if column == "submitter" else here.requests.run
+    for who in (ANNA, BEN):
+        with pytest.raises(TrailCorrupt, match="compliance trail verify"):
+            step(who, request)
+    assert sqlite_chinook.snapshot() == before
+
+
 @pytest.mark.parametrize(
     "step", ["identify", "plan", "approve", "run", "verify", "get", "certificate"]
 )
@@ -122,6 +137,8 @@ def test_a_refusal_has_a_ground_without_a_name(sqlite_chinook, office, go):
     here.requests.refuse(ANNA, request, "Art. 12(5)")
     shown = here.requests.get(ANNA, request)
     assert (shown.state, shown.ground, shown.next) == ("refused", "Art. 12(5)", "")
+    [event] = here.trail.read(filters={"event": "request.refused"})
+    assert b"12(5)" not in event.body  # a trail cannot forget: free text stays out of it
     with pytest.raises(RequestStateError, match="nothing is left to do"):
         here.requests.identify(ANNA, request)
 
@@ -226,6 +243,10 @@ def test_a_digest_exchanged_together_with_its_plan_is_not_run(sqlite_chinook, of
     here.requests.plan(ANNA, request)  # a plan nobody approved, put in place by hand
     with here.store.writing() as connection:
         connection.exec_driver_sql("UPDATE compliance_request SET state = 'approved'")
+    with pytest.raises(TrailCorrupt, match="was not approved as its row says"):
+        here.requests.run(ANNA, request)
+    with here.store.writing() as connection:
+        connection.exec_driver_sql("UPDATE compliance_request SET approver = 'ben'")
     with pytest.raises(IntegrityError, match="not the one that was approved"):
         here.requests.run(ANNA, request)
 
