@@ -19,36 +19,14 @@ from compliance.fairness.arrays import Counts, Flags, np
 MISSING = -1
 MOST_SHOWN = 5
 _MOST_CODE = 9
-_CODES = frozenset(
-    [
-        "0",
-        "1",
-        "2",
-        "-1",
-        "yes",
-        "no",
-        "y",
-        "n",
-        "true",
-        "false",
-        "t",
-        "f",
-        "good",
-        "bad",
-        "pass",
-        "fail",
-        "accept",
-        "reject",
-        "approved",
-        "denied",
-        "positive",
-        "negative",
-        "<=50k",
-        ">50k",
-    ]
-)
 """No error message lists the values of a column that holds more distinct ones than this."""
 TWO = 2
+_MOST_CODE = 9
+_CODES = frozenset(
+    {"0", "1", "2", "-1", "yes", "no", "y", "n", "true", "false", "t", "f", "good", "bad", "pass"}
+    | {"fail", "accept", "reject", "approved", "denied", "positive", "negative", "<=50k", ">50k"}
+)
+"""Labels that an error message may quote: any other may be a person, named by mistake."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -250,7 +228,7 @@ def _describe(column: Coded) -> str:
 
 
 def _is_code(value: Any) -> bool:
-    """Say whether a value is a label's usual code: any other may be a person, by mistake."""
+    """Say whether a value is a label's usual code."""
     if isinstance(value, str):
         return value.strip().lower() in _CODES
     return isinstance(value, (bool, int, float)) and abs(value) <= _MOST_CODE
