@@ -128,7 +128,7 @@ class StorePlan:
     Attributes:
         search: where and by what the person is looked up (secret).
         needles: values that must be nowhere afterwards (secret).
-        unsearched: subject tables that know none of the identifiers.
+        unsearched: subject tables that know none of the identifiers, and binary columns.
     """
 
     store: str

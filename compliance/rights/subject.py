@@ -14,6 +14,10 @@ from compliance.policy import Store, SubjectTable
 Search = Mapping[str, Mapping[str, tuple[object, ...]]]  # table -> column -> the values looked for
 MAX_LENGTH = 1_000
 _LEAST_DIGITS = 5
+_LEAST_PHONE = 7  # digits of a telephone number without its area code
+_LEAST_LETTERS = 5
+_LONGEST = 200
+_DATE = re.compile(r"\d{4}-\d\d-\d\d|\d\d[./]\d\d[./]\d{4}")
 _AMBIGUOUS = frozenset({"id", "key", "pk", "rowid"})  # the same word means another thing elsewhere
 
 
@@ -112,7 +116,10 @@ def known_names(stores: Iterable[Store]) -> list[str]:
 
 def tokens(text: str) -> tuple[str, ...]:
     """Return the words of a text without case, accents and punctuation."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    plain = text
+    if not text.isascii():
+        parts = unicodedata.normalize("NFKD", text)
+        plain = "".join(c for c in parts if not unicodedata.combining(c))
     return tuple(re.findall(r"[^\W_]+", plain.casefold()))
 
 
@@ -154,9 +161,46 @@ class Needle:
 
     def found_in(self, text: str) -> bool:
         """Return whether the text holds the value on word boundaries."""
-        if self.digits:
-            return self.digits in re.sub(r"[\s().+/-]", "", text)
-        return f" {' '.join(self.words)} " in f" {' '.join(tokens(text))} "
+        return bool(Matcher([self]).found(text))
+
+    @property
+    def specific(self) -> bool:
+        """Return whether a personal value means this person: e-mail, number, name, street line.
+
+        A date does not, nor does a lone word, nor a text too long to be repeated.
+        """
+        if not self.distinctive or len(self.value) > _LONGEST or _DATE.match(self.value):
+            return False
+        if "@" in self.value or sum(c.isdigit() for c in self.value) >= _LEAST_PHONE:
+            return True
+        return len(self.words) > 1 and sum(map(str.isalpha, self.value)) >= _LEAST_LETTERS
+
+
+class Matcher:
+    """Looks for many needles in a text in one pass."""
+
+    def __init__(self, needles: Iterable[Needle]) -> None:
+        self._numbers: list[Needle] = []
+        self._starts: dict[str, list[Needle]] = {}
+        for needle in needles:
+            if needle.digits:
+                self._numbers.append(needle)
+            elif needle.words:
+                self._starts.setdefault(needle.words[0], []).append(needle)
+
+    def found(self, text: str) -> set[Needle]:
+        """Return the needles that the text holds on word boundaries; numbers ignore separators."""
+        words = tokens(text)
+        found = {
+            needle
+            for at, word in enumerate(words)
+            for needle in self._starts.get(word, ())
+            if words[at : at + len(needle.words)] == needle.words
+        }
+        if self._numbers:
+            bare = re.sub(r"[\s().+/-]", "", text)
+            found.update(needle for needle in self._numbers if needle.digits in bare)
+        return found
 
 
 def needles(values: Iterable[object]) -> list[Needle]:
@@ -164,3 +208,8 @@ def needles(values: Iterable[object]) -> list[Needle]:
     return [
         n for n in map(Needle, sorted({fold(v) for v in values if v is not None})) if n.distinctive
     ]
+
+
+def specific(values: Iterable[object]) -> list[Needle]:
+    """Return those among the distinctive values that are specific enough without being asked."""
+    return [needle for needle in needles(values) if needle.specific]

@@ -15,6 +15,7 @@ from compliance.rights.connectors.session import Session
 from compliance.rights.plan import Action, Step, StorePlan
 
 PAGE = 1_000
+_FEW = 10  # more conditions on every column cost the database more than reading them costs us
 
 
 def left(session: Session, plan: StorePlan) -> Counter[str]:
@@ -69,7 +70,7 @@ def found_again(session: Session, plan: StorePlan) -> Counter[str]:
 
 
 def residue(session: Session, plan: StorePlan) -> Counter[str]:
-    """Return the cells that hold an identifying value, in any text column of any table."""
+    """Return the cells that hold one of the plan's values, in any text column of any table."""
     needles = [subject.Needle(value) for value in plan.needles]
     counts: Counter[str] = Counter()
     for table in session.tables if needles else ():
@@ -84,15 +85,16 @@ def _residue(
 ) -> Counter[str]:
     texts = [_as_text(c) for c in columns]
     query = sa.select(*texts)
-    if all(needle.prefilter for needle in needles):
+    if len(needles) <= _FEW and all(needle.prefilter for needle in needles):
         tests = [
             sa.func.lower(t).contains(n.prefilter, autoescape=True) for t in texts for n in needles
         ]
         query = query.where(sa.or_(*tests))
     counts: Counter[str] = Counter()
+    matcher = subject.Matcher(needles)
     for row in session.connection.execute(query.execution_options(yield_per=PAGE)):
         for column, value in zip(columns, row, strict=True):
-            if value is not None and any(n.found_in(_text(value)) for n in needles):
+            if value is not None and matcher.found(_text(value)):
                 counts[f"{table}.{column.name}"] += 1
     return counts
 

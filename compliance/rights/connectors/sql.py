@@ -14,6 +14,7 @@ import decimal
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,7 +22,7 @@ import sqlalchemy as sa
 from compliance import policy
 from compliance import store as stores
 from compliance.errors import OperationError, StalePlanError
-from compliance.rights.connectors import Rows, proof, schema
+from compliance.rights.connectors import Rows, proof, schema, values
 from compliance.rights.connectors.planning import plan_store, readable
 from compliance.rights.connectors.schema import chunks, condition
 from compliance.rights.connectors.session import Session
@@ -54,7 +55,11 @@ class SqlConnector:
             StoreError: the database cannot be reached.
         """
         with self._session() as session:
-            return plan_store(session, search, retention, kind)
+            plan = plan_store(session, search, retention, kind)
+            if kind == "access":
+                return plan
+            unsearched = (*plan.unsearched, *values.unread(session))
+            return replace(plan, needles=values.learn(session, plan), unsearched=unsearched)
 
     def read(self, plan: StorePlan) -> Rows:
         """Return the person's rows, JSON-able, without columns about third persons.
@@ -106,7 +111,7 @@ class SqlConnector:
         """Return what is left, by table or table.column.
 
         Planned keys are looked up, the person is searched again, and every text column of
-        every table is read for the identifying values.
+        every table is read for the identifying and personal values that the plan holds.
         """
         with self._session() as session:
             rows = proof.left(session, plan) | proof.found_again(session, plan)
@@ -173,8 +178,8 @@ def _execute(session: Session, step: Step) -> None:
 def _statements(live: sa.Table, step: Step) -> Iterator[sa.Delete | sa.Update]:
     if any(len(values) > 1 for values in step.constants.values()):
         for i, key in enumerate(step.keys):
-            values = {c: vs[i if len(vs) > 1 else 0] for c, vs in step.constants.items()}
-            yield sa.update(live).values(values).where(condition(live, step.key_columns, [key]))
+            cells = {c: vs[i if len(vs) > 1 else 0] for c, vs in step.constants.items()}
+            yield sa.update(live).values(cells).where(condition(live, step.key_columns, [key]))
         return
     for chunk in chunks(step.keys):
         where = condition(live, step.key_columns, chunk)
