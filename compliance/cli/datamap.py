@@ -30,11 +30,13 @@ def discover(
     from compliance.rights import datamap
 
     draft = json.loads(json.dumps(datamap.discover(url)))  # enumerations become plain words
+    unlisted = len(datamap.unlisted(draft, url))
     if _is_secret(url):
         draft["url"] = f"env:{name.upper().replace('-', '_')}_URL"
         note(f"the URL holds a password: export it as {draft['url'].removeprefix('env:')}")
     typer.echo(yaml.safe_dump({"stores": {name: draft}}, sort_keys=False, allow_unicode=True))
     open_edges = sum(1 for edge in draft["edges"] if edge.get("meaning") is None)
+    note(f"{unlisted} tables are not listed: link each, or list it as impersonal once reviewed")
     note(f"{open_edges} links have no meaning yet; add the reviewed map to policies/rights.yaml")
 
 

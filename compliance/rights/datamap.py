@@ -148,7 +148,7 @@ def faults(store: Store, tables: schema.Tables, source: str) -> Iterator[Finding
             message = f"{link} has no meaning; say in policies/ what it means: {', '.join(Meaning)}"
             place = Place(source, link.child, ",".join(link.child_columns))
             yield Finding("rights.datamap.edge", Severity.HIGH, message, place, "unknown_edge", 1)
-    for name in set(tables) - mapped_tables(store):
+    for name in sorted(set(tables) - mapped_tables(store)):
         message = f"{name} is not in the data map; link it, or list it as impersonal"
         yield Finding(
             "rights.datamap.table",
@@ -233,13 +233,28 @@ def discover(url: str) -> dict[str, Any]:
     Raises:
         StoreError: the database cannot be reached.
     """
+    return draft(_reflected(url), url)
+
+
+def unlisted(drafted: dict[str, Any], url: str) -> list[str]:
+    """Return the tables that a draft leaves for people to decide about.
+
+    Raises:
+        StoreError: the database cannot be reached.
+    """
+    ends = {_end(edge[end])[0] for edge in drafted["edges"] for end in ("child", "parent")}
+    subjects = {person["table"] for person in drafted["subjects"]}
+    listed = ends | subjects | set(drafted["personal"]) | set(drafted["impersonal"])
+    return [name for name in _reflected(url) if name not in listed]
+
+
+def _reflected(url: str) -> schema.Tables:
     engine = schema.open_engine(url)
     try:
         with stores.translated(engine.url), engine.connect() as connection:
-            tables = schema.Tables.reflect(connection)
+            return schema.Tables.reflect(connection)
     finally:
         engine.dispose()
-    return draft(tables, url)
 
 
 def draft(tables: schema.Tables, url: str) -> dict[str, Any]:
@@ -257,17 +272,27 @@ def draft(tables: schema.Tables, url: str) -> dict[str, Any]:
             break
         owned |= more
     linked = {table for link in meant for table in (link.child, link.parent)} & owned
+    drafted = [link for link in todo if link.child in owned or link.parent in owned]
+    known = owned | {table for link in drafted for table in (link.child, link.parent)}
     return {
         "url": url,
         "subjects": [_subject(tables, name) for name in subjects],
-        "edges": [
-            _edge(link, *meant[link])
-            for link in todo
-            if link.child in owned or link.parent in owned
-        ],
+        "edges": [_edge(link, *meant[link]) for link in drafted],
         "personal": {n: c for n in sorted(owned | linked) if (c := personal_columns(tables, n))},
-        "impersonal": [n for n in tables if n not in owned and not personal_columns(tables, n)],
+        "impersonal": [n for n in tables if n not in known and _holds_nobody(tables, n)],
     }
+
+
+def _holds_nobody(tables: schema.Tables, name: str) -> bool:
+    """Return whether no column can hold a text, or names a person: else people must look."""
+    return not _named_person(name) and not any(
+        schema.holds_text(column)
+        or schema.is_binary(column)
+        or _is_personal(column.name)
+        or _ACTED.search(words(column.name))
+        or any(map(_named_person, words(column.name).split("_")))
+        for column in tables[name].columns
+    )
 
 
 def _is_person(tables: schema.Tables, name: str) -> bool:

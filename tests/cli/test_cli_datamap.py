@@ -17,6 +17,7 @@ def test_a_draft_is_yaml_that_the_policy_takes(cli, office):
     assert Store.model_validate(draft).url == office.url
     assert "customer" in {s["table"] for s in draft["subjects"]}
     assert "links have no meaning yet" in answer.err
+    assert "0 tables are not listed" in answer.err
 
 
 def test_a_password_does_not_enter_the_draft(cli, outside, postgres_url):

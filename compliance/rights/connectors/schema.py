@@ -171,6 +171,11 @@ def holds_text(column: sa.Column[Any]) -> bool:
     }
 
 
+def is_binary(column: sa.Column[Any]) -> bool:
+    """Return whether a column holds bytes, which nobody reads."""
+    return isinstance(declared(column), sa.LargeBinary | sa.BINARY | sa.VARBINARY)
+
+
 def constant(column: sa.Column[Any]) -> Any:
     """Return what stands in a personal column that may not be NULL: random, and never a hash.
 

@@ -69,12 +69,11 @@ def learn(session: Session, plan: StorePlan) -> tuple[str, ...]:
 
 def unread(session: Session) -> list[str]:
     """Return the binary columns, as ``table.column``: nothing is looked for in them."""
-    binary = (sa.LargeBinary, sa.BINARY, sa.VARBINARY)
     return [
         f"{table}.{column.name}"
         for table in session.tables
         for column in session.tables[table].columns
-        if isinstance(schema.declared(column), binary)
+        if schema.is_binary(column)
     ]
 
 
