@@ -94,7 +94,10 @@ def _require_approved(desk: Desk, row: Row) -> None:
     submitter = desk.recorded(row, "received", "submitter")["actor"]
     approved = desk.recorded(row, "approved", "approver")
     if approved["actor"] == submitter or approved["facts"]["plan"] != row.digest:
-        raise IntegrityError("the plan is not the one that was approved according to the trail")
+        raise IntegrityError(
+            "the plan is not the one that was approved according to the trail; "
+            f"plan it again where no step was done: `compliance request plan {row.id}`"
+        )
 
 
 def _rehearse(desk: Desk, row: Row) -> None:

@@ -173,11 +173,16 @@ class Requests:
     def plan(self, identity: Identity, request: str) -> Plan:
         """Plan the request, again where it was planned before; an earlier approval falls.
 
+        A run that was refused before its first step is planned again; one that began goes on.
+
         Raises:
+            RequestStateError: a run has begun, or another process holds it.
             InputError: an edge of the data map has no meaning, or the map does not fit.
         """
         states = {"identified", "planned", "approved", "verifying"}
-        row = self.desk.enter(identity, request, "plan", states)
+        row = self.desk.enter(identity, request, "plan", states | {"running"})
+        if row.state == "running" and (row.lease or self._begun(row)):
+            raise wrong_state(row)
         who = self.desk.subject(row)
         connectors, parts = self.desk.connectors(), []
         for name, search in self.desk.searches(who).items():
@@ -253,6 +258,9 @@ class Requests:
         row = self.desk.enter(identity, request, "approve", states)
         values = {"ground": self._ground(row, ground), "open_reference": None}
         self._move(row, identity, "refused", values)  # free text never enters the trail
+
+    def _begun(self, row: Row) -> bool:
+        return any(step.state != "pending" for step in self.desk.steps(row))
 
     # -- helpers ------------------------------------------------------------------------------
 

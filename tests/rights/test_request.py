@@ -247,8 +247,26 @@ def test_a_digest_exchanged_together_with_its_plan_is_not_run(sqlite_chinook, of
         here.requests.run(ANNA, request)
     with here.store.writing() as connection:
         connection.exec_driver_sql("UPDATE compliance_request SET approver = 'ben'")
-    with pytest.raises(IntegrityError, match="not the one that was approved"):
+    with pytest.raises(IntegrityError, match=f"compliance request plan {request}"):
         here.requests.run(ANNA, request)
+    assert here.requests.get(ANNA, request).state == "running"
+    here.requests.plan(ANNA, request)  # nothing was done: the way out
+    here.requests.approve(BEN, request)
+    here.requests.run(ANNA, request)
+    here.requests.verify(ANNA, request)
+
+
+def test_a_run_that_began_or_is_held_is_not_planned_again(sqlite_chinook, office, go):
+    here = office(chinook=sqlite_chinook)
+    request = go(here, LUIS, until="approved")
+    changes = ("_request SET state = 'running', lease = 'x'", "_request_step SET state = 'started'")
+    for change in changes:
+        with here.store.writing() as connection:
+            connection.exec_driver_sql(f"UPDATE compliance{change}")
+        with pytest.raises(RequestStateError, match="compliance request run"):
+            here.requests.plan(ANNA, request)
+        with here.store.writing() as connection:
+            connection.exec_driver_sql("UPDATE compliance_request SET lease = NULL")
 
 
 def test_planning_again_takes_the_approval_back(sqlite_chinook, office, go):
