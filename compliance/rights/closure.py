@@ -185,9 +185,10 @@ def _owned(graph: Graph, start: set[Ref], blocked: set[Ref]) -> set[Ref]:
 
 def _exclusive(graph: Graph, ref: Ref, seen: set[Ref]) -> Iterator[Ref]:
     for link, parent in graph.parents.get(ref, ()):
-        users = {child for _link, child in graph.children.get(parent, ())}
-        if link.meaning is Meaning.EXCLUSIVE_PARENT and users <= seen:
-            yield parent
+        if link.meaning is Meaning.EXCLUSIVE_PARENT:
+            users = (child for _link, child in graph.children.get(parent, ()))
+            if all(child in seen for child in users):
+                yield parent
 
 
 def _has_another_owner(graph: Graph, ref: Ref, found: set[Ref]) -> bool:
