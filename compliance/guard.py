@@ -148,10 +148,11 @@ class Guard:
         Args:
             name: the activity that trained it.
             into: for PyTorch, a module of the same shape to load the parameters into.
-            version: default: the newest.
+            version: default: the newest that was released.
 
         Raises:
-            ModelRejected: not what was sealed, or by a run that did not end well; nothing of
+            ModelRejected: not what was sealed, by a run that did not end well, or, without a
+                version, the newest is gone; nothing of
                 it was parsed.
         """
         return self.fetch(name, into=into, version=version)[0]

@@ -3,13 +3,20 @@
 Subjects are filed under a keyed hash; the store holds no identifier. Under a purpose
 whose basis is consent a subject is in only after ``given``; under any other basis a
 subject is in unless the latest word is ``withdrawn`` or ``opted-out``.
+
+Who owns what: the trail owns what was said. Each batch of rows cites the entry that was
+appended in its transaction, and that entry holds the batch's digest, so that rows which
+were changed, added or removed by hand are found by `Consents.discrepancies`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from typing import Literal, Protocol, get_args
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby, islice
+from typing import Any, Literal, Protocol, get_args
 
 import sqlalchemy as sa
 
@@ -17,13 +24,14 @@ from compliance.access.tables import ConsentEvent
 from compliance.errors import InputError
 from compliance.policy import Basis, Policy
 from compliance.store import Store
-from compliance.trail.entries import Event
-from compliance.trail.log import Trail
+from compliance.trail.entries import Event, Fact
+from compliance.trail.log import PAGE, Recorded, Trail
 
 State = Literal["given", "withdrawn", "opted-out"]
 AUTOMATED = "automated-decisions"  # GDPR Art. 22: an objection to being decided about by a machine
 _EVENT = ConsentEvent.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 _CHUNK = 10_000
+_MOST = 100
 
 
 class Subjects(Protocol):
@@ -72,12 +80,15 @@ class Consents:
             self._subjects.pseudonym(subject_type, identifiers[0]) if len(references) == 1 else None
         )
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        common = {"purpose": purpose, "state": state, "time": now, "actor": who.actor}
+        facts: dict[str, Fact] = {"subjects": len(references), "digest": _digest(references)}
+        event = _event(who, state, purpose, one, facts | {"time": now})
         with self._store.writing() as connection:
+            entry = self._trail.append_in(connection, event)
+            said = {"purpose": purpose, "state": state, "time": now, "actor": who.actor}
             for start in range(0, len(references), _CHUNK):
-                rows = [common | {"reference": r} for r in references[start : start + _CHUNK]]
+                chunk = references[start : start + _CHUNK]
+                rows = [{**said, "entry": entry, "reference": r} for r in chunk]
                 connection.execute(sa.insert(_EVENT), rows)
-            self._trail.append_in(connection, _event(who, state, purpose, one, len(references)))
         return len(references)
 
     def _check(self, identifiers: Sequence[object], purpose: str, state: str) -> None:
@@ -113,12 +124,84 @@ class Consents:
 
     def _latest(self, purpose: str) -> dict[str, str]:
         columns = (_EVENT.c.reference, _EVENT.c.state)
-        query = sa.select(*columns).where(_EVENT.c.purpose == purpose).order_by(_EVENT.c.id)
+        query = sa.select(*columns).where(_EVENT.c.purpose == purpose).order_by(_EVENT.c.entry)
         with self._store.reading() as connection:
             return {row.reference: row.state for row in connection.execute(query)}
 
+    def discrepancies(self) -> tuple[str, ...]:
+        """Say where the rows are not those that the trail vouches for; at most a hundred.
 
-def _event(who: Event, state: str, purpose: str, subject: str | None, count: int) -> Event:
+        Reads every row once, in one snapshot with the trail. What the trail itself holds is
+        taken at its word: verify it first.
+        """
+        names = [f"consent.{state}" for state in get_args(State)]
+        with self._store.reading() as connection:
+            events = self._trail.events_in(connection, names)
+            return tuple(islice(_differences(_batches(connection), events), _MOST))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The rows that cite one entry."""
+
+    entry: Any
+    said: set[tuple[Any, ...]]
+    subjects: int
+    digest: str
+
+    def is_of(self, event: Recorded) -> bool:
+        """Say whether these are the rows that were written with an entry.
+
+        The number of rows counts too: a row that held a newline could pass for two.
+        """
+        values, facts = event.values, event.values["facts"]
+        state = values["event"].removeprefix("consent.")
+        said = (values["purpose"], state, facts.get("time"), values["actor"])
+        recorded = (facts.get("subjects"), facts.get("digest"))
+        return self.said == {said} and recorded == (self.subjects, self.digest)
+
+
+def _batches(connection: sa.Connection) -> Iterator[_Batch]:
+    query = sa.select(_EVENT).order_by(_EVENT.c.entry).execution_options(yield_per=PAGE)
+    for entry, rows in groupby(connection.execute(query), key=lambda row: row.entry):
+        said, references = set(), []
+        for row in rows:
+            said.add((row.purpose, row.state, row.time, row.actor))
+            references.append(str(row.reference))
+        yield _Batch(entry, said, len(references), _digest(references))
+
+
+def _differences(batches: Iterator[_Batch], events: Iterator[Recorded]) -> Iterator[str]:
+    """Walk rows and entries side by side; both come in order of the entry's index."""
+    event = next(events, None)
+    for batch in batches:
+        if not isinstance(batch.entry, int):  # SQLite lets a hand put any type there
+            yield "consent rows cite no entry of the trail"
+            continue
+        while event is not None and event.index < batch.entry:
+            yield _gone(event)
+            event = next(events, None)
+        if event is None or event.index != batch.entry:
+            yield f"consent rows cite entry {batch.entry}, which records no consent"
+            continue
+        if not batch.is_of(event):
+            yield f"the consent rows of entry {event.index} are not those that were recorded"
+        event = next(events, None)
+    yield from map(_gone, chain([] if event is None else [event], events))
+
+
+def _gone(event: Recorded) -> str:
+    return f"the consent rows of entry {event.index} are gone"
+
+
+def _digest(references: Sequence[str]) -> str:
+    """Return SHA-256 over the sorted references, in hexadecimal."""
+    return hashlib.sha256("\n".join(sorted(references)).encode()).hexdigest()
+
+
+def _event(
+    who: Event, state: str, purpose: str, subject: str | None, facts: dict[str, Fact]
+) -> Event:
     return Event(
         event=f"consent.{state}",
         actor=who.actor,
@@ -129,5 +212,5 @@ def _event(who: Event, state: str, purpose: str, subject: str | None, count: int
         purpose=purpose,
         subject=subject,
         outcome="ok",
-        facts={"subjects": count},
+        facts=facts,
     )

@@ -138,8 +138,21 @@ def _folded(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-def trail(store: Store, verifier: checkpoint.Verifier, progress: Progress = quiet) -> Outcome:
-    """Verify the audit store."""
+def trail(
+    store: Store,
+    verifier: checkpoint.Verifier,
+    progress: Progress = quiet,
+    discrepancies: Iterable[tuple[str, str]] = (),
+) -> Outcome:
+    """Verify the audit store.
+
+    Args:
+        store: the database.
+        verifier: knows the key that the head is signed with.
+        progress: told how many entries are read.
+        discrepancies: kind and message of each difference between the trail and the rows it
+            vouches for; not asked for where the trail itself was changed: it is no witness then.
+    """
     result = verify.check(store, verifier, lambda done, total: progress(done, total, "entries"))
     findings = tuple(
         Finding(
@@ -152,7 +165,12 @@ def trail(store: Store, verifier: checkpoint.Verifier, progress: Progress = quie
         )
         for fault in result.faults
     )
-    verdict, summary = _trail_verdict(result)
+    if not findings:
+        findings = tuple(
+            Finding("trail.verify", Severity.CRITICAL, message, Place("trail", kind), kind, 1)
+            for kind, message in discrepancies
+        )
+    verdict, summary = _trail_verdict(result, findings)
     facts: dict[str, Scalar] = {
         "entries": result.size,
         "root": result.root.hex(),
@@ -161,9 +179,13 @@ def trail(store: Store, verifier: checkpoint.Verifier, progress: Progress = quie
     return Outcome("trail.verify", "Audit store", verdict, summary, findings, facts=facts)
 
 
-def _trail_verdict(result: verify.Verification) -> tuple[Verdict, str]:
+def _trail_verdict(result: verify.Verification, findings: Sequence[Finding]) -> tuple[Verdict, str]:
     if result.faults:
         return Verdict.FAIL, f"The audit store was changed: {result.faults[0].message}."
+    if findings:
+        return Verdict.FAIL, (
+            f"The trail is whole, and what it vouches for was changed: {findings[0].message}."
+        )
     if not result.size:
         return Verdict.INSUFFICIENT, "The audit store holds no entry, so nothing was verified."
     return Verdict.PASS, (

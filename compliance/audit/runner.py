@@ -29,6 +29,8 @@ class World:
         policies: the folder of norms.
         policy: the norms.
         trail: opens the audit store and the key that its head is signed with.
+        discrepancies: compares with the trail what it vouches for: kind and message of each
+            difference.
         models: verifies every sealed model: name, version, fault or None.
     """
 
@@ -37,6 +39,7 @@ class World:
     policy: Policy
     trail: Callable[[], tuple[Store, checkpoint.Verifier]]
     models: Callable[[], Iterable[tuple[str, str, str | None]]]
+    discrepancies: Callable[[], Iterable[tuple[str, str]]] = field(default=tuple)
     progress: checks.Progress = field(default=checks.quiet)
 
 
@@ -76,7 +79,7 @@ def _run_one(check: Check, world: World) -> Iterator[Outcome]:
             yield checks.models(world.models())
         case _:
             store, verifier = world.trail()
-            yield checks.trail(store, verifier, world.progress)
+            yield checks.trail(store, verifier, world.progress, world.discrepancies())
 
 
 def _fairness(check: FairnessCheck, world: World) -> Outcome:

@@ -121,6 +121,7 @@ def run(
     from compliance.audit import runner
     from compliance.audit.plan import Plan
     from compliance.cli.model import verified
+    from compliance.cli.trail import discrepancies
 
     guard = vouched(options(context).guard())
     loaded = Plan.load(plan, guard.settings.audits)
@@ -135,6 +136,7 @@ def run(
             policy=guard.policy,
             trail=lambda: (guard.store, guard.keys.signer()),
             models=lambda: verified(guard),
+            discrepancies=lambda: discrepancies(guard),
             progress=advance,
         )
         outcomes = runner.run(loaded, world)

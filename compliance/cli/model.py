@@ -57,6 +57,8 @@ def verify(
 
 def verified(guard: Guard) -> Iterator[tuple[str, str, str | None]]:
     """Yield name, version, and what is wrong with each sealed model, or None."""
+    from compliance.models.control import gone
+
     for name, version in guard.vault.versions():
         try:
             guard.vault.verify(name, version)
@@ -64,6 +66,8 @@ def verified(guard: Guard) -> Iterator[tuple[str, str, str | None]]:
             yield name, version, str(error)
         else:
             yield name, version, None
+    for name, version in guard.vault.missing():
+        yield name, version, gone(version)
 
 
 @budget.command("show")

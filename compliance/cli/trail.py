@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compliance.cli.context import Format, Output, check_output, emit, options, progress, rows
+
+if TYPE_CHECKING:
+    from compliance.guard import Guard
 
 app = typer.Typer(help="Read and verify the audit store.", no_args_is_help=True)
 
@@ -50,7 +54,10 @@ def _short(facts: dict[str, object]) -> str:
 
 @app.command()
 def verify(context: typer.Context, output_format: Format = "text", output: Output = None) -> None:
-    """Read every entry and compare it with the signed head; exit 1 and say where if it differs."""
+    """Read every entry and compare it with the signed head; exit 1 and say where if it differs.
+
+    Consent and budgets are compared with what the trail says was recorded of them.
+    """
     from compliance.audit import checks, runner
     from compliance.findings import Severity
 
@@ -58,8 +65,18 @@ def verify(context: typer.Context, output_format: Format = "text", output: Outpu
     guard = options(context).guard()
     guard.authority.require(guard.identity, "trail/entries", "read")
     with progress("verifying") as advance:
-        outcome = checks.trail(guard.store, guard.keys.signer(), advance)
+        outcome = checks.trail(guard.store, guard.keys.signer(), advance, discrepancies(guard))
     emit(
         [outcome], title="Trail verification", output_format=output_format, output=output, facts={}
     )
     raise typer.Exit(runner.exit_code([outcome], Severity.LOW))
+
+
+def discrepancies(guard: Guard) -> Iterator[tuple[str, str]]:
+    """Yield kind and message of each difference between the trail and what it vouches for."""
+    from compliance.dp import control
+
+    for message in guard.consents.discrepancies():
+        yield "consent", message
+    for message in control.discrepancies(guard.ledger, guard.trail):
+        yield "budget", message

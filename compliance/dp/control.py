@@ -2,17 +2,23 @@
 
 Crash points: between reservation and settlement the cap counts as spent, so that a
 killed run, or one whose body raised, never gets its budget back.
+
+The ledger is rows that a hand could edit; the trail is signed. What the trail says was
+spent is compared with the ledger under the budget's lock, before any run.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from typing import Any
 
+import sqlalchemy as sa
+
 from compliance.controls import Call, Opening, Phase
-from compliance.dp.ledger import Ledger
-from compliance.errors import NotPrivate
+from compliance.dp.ledger import Ledger, rounded
+from compliance.errors import IntegrityError, NotPrivate
 from compliance.findings import Scalar
 from compliance.policy import Budget
 from compliance.trail.control import event_of
@@ -31,7 +37,12 @@ class Reserve:
         self._trail = trail
 
     def __call__(self, call: Call) -> None:
-        """Raise BudgetExhausted where the budget does not cover the cap."""
+        """Reserve the cap, or leave everything as it was.
+
+        Raises:
+            BudgetExhausted: the budget does not cover the cap.
+            IntegrityError: the trail says that more was spent than the ledger holds.
+        """
         rule = call.activity.privacy
         if rule is None:
             return
@@ -49,6 +60,59 @@ class Reserve:
             )
             facts: Facts = {"budget": rule.budget, "epsilon": rule.epsilon, "delta": rule.delta}
             self._trail.append_in(connection, event_of(call, "reserved", facts))
+            for fault in _short(connection, self._ledger, self._trail, (rule.budget,)):
+                raise IntegrityError(
+                    f"{fault}: restore the database from a backup; see `compliance trail verify`"
+                )
+
+
+_SPENDING = tuple(
+    f"{kind}.{what}" for kind in ("training", "activity") for what in ("reserved", "settled")
+)
+_Spent = dict[str, dict[Any, tuple[Decimal, Decimal]]]
+
+
+def discrepancies(
+    ledger: Ledger, trail: Trail, budgets: Collection[str] | None = None
+) -> tuple[str, ...]:
+    """Say which budgets' ledgers hold less than the trail says was spent of them.
+
+    Both are read in one snapshot. What the trail itself holds is taken at its word: verify
+    it first.
+
+    Args:
+        ledger: the budgets.
+        trail: the trail of the same database.
+        budgets: their names; default: all that the trail ever saw drawn on.
+    """
+    with ledger.store.reading() as connection:
+        return tuple(_short(connection, ledger, trail, budgets))
+
+
+def _short(
+    connection: sa.Connection, ledger: Ledger, trail: Trail, budgets: Collection[str] | None
+) -> Iterator[str]:
+    for budget, calls in _spent(connection, trail).items():
+        if budgets is not None and budget not in budgets:
+            continue
+        held = ledger.held_in(connection, budget)
+        epsilon, delta = (sum(amounts, Decimal()) for amounts in zip(*calls.values(), strict=True))
+        if epsilon > held[0] or delta > held[1]:
+            yield f"the ledger of budget {budget!r} holds less than the trail says was spent"
+
+
+def _spent(connection: sa.Connection, trail: Trail) -> _Spent:
+    """Return what each call spent of each budget; what was settled replaces what was reserved."""
+    spent: _Spent = {}
+    for entry in trail.events_in(connection, _SPENDING):
+        facts = entry.values["facts"]
+        amounts = rounded(_amount(facts["epsilon"]), _amount(facts["delta"]))
+        spent.setdefault(facts["budget"], {})[entry.values["call"]] = amounts
+    return spent
+
+
+def _amount(fact: Any) -> Decimal:
+    return Decimal(str(fact))
 
 
 def require_unit(call: Call, budget: Budget) -> None:

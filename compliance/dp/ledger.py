@@ -194,6 +194,21 @@ class Ledger:
             unsettled=int(sums.unsettled),
         )
 
+    @staticmethod
+    def held_in(connection: sa.Connection, budget_name: str) -> tuple[Decimal, Decimal]:
+        """Return the epsilon and delta that are given away, in the caller's own transaction.
+
+        Account and reservations say the same; where a hand made them differ, the lesser.
+        """
+        sums = connection.execute(_sums(budget_name)).one()
+        query = sa.select(_ACCOUNT.c.epsilon, _ACCOUNT.c.delta)
+        account = connection.execute(query.where(_ACCOUNT.c.budget == budget_name)).one_or_none()
+        epsilon, delta = (0, 0) if account is None else (account.epsilon, account.delta)
+        return (
+            _units(min(epsilon, int(sums.reserved + sums.settled)), _EPSILON),
+            _units(min(delta, int(sums.delta_reserved + sums.delta_settled)), _DELTA),
+        )
+
     def history(self, budget_name: str) -> list[Drawing]:
         """Return every reservation of a budget, oldest first."""
         query = sa.select(_RESERVATION).where(_RESERVATION.c.budget == budget_name)
@@ -295,6 +310,11 @@ def _sums(budget: str) -> sa.Select[Any]:
 
 
 # -- amounts -------------------------------------------------------------------------
+
+
+def rounded(epsilon: Amount, delta: Amount) -> tuple[Decimal, Decimal]:
+    """Return what a request for these figures takes from a budget: both rounded up."""
+    return _units(_epsilon(epsilon), _EPSILON), _units(_delta(delta), _DELTA)
 
 
 def _epsilon(value: Amount) -> int:

@@ -26,6 +26,11 @@ TRUSTED = (
 """What common scikit-learn models hold beyond skops's own list; read only after our signature."""
 
 
+_SEALING = tuple(
+    f"{kind}.{what}" for kind in ("training", "activity") for what in ("sealed", "outcome")
+)
+
+
 class Key(artefact.Signer, artefact.Verifier, Protocol):
     """Signs manifests and checks their signatures."""
 
@@ -67,7 +72,8 @@ class Vault:
 
         Raises:
             ModelRejected: signature, name, version, digest or ciphertext is not what was sealed,
-                or the trail does not say that the run ended well.
+                or the trail does not say that the run ended well; or, without a version, the
+                newest version that was released is gone.
             InputError: there is no such model or version.
         """
         version = self._newest(name) if version is None else self.verify(name, version).version
@@ -93,12 +99,41 @@ class Vault:
 
     def _newest(self, name: str) -> str:
         """Return the newest released version; no key is made for a model that is not there."""
+        self._require_newest(name)
         versions = [version for known, version in self.versions() if known == name]
         for version in reversed(versions):
             if self._released(artefact.verify(self.folder, name, version, verifier=self._key)):
                 return version
         newest = artefact.verify(self.folder, name, None, verifier=self._key)
         return self.verify(name, newest.version).version
+
+    def _require_newest(self, name: str) -> None:
+        """Refuse to go back to an older model because the newest was taken away.
+
+        Raises:
+            ModelRejected: the newest version that the trail says was released is gone.
+        """
+        newest = max((version for _, version in self._recorded(name)), default=None)
+        if newest is not None and (name, newest) not in set(self.versions()):
+            raise ModelRejected(
+                f"model {name}: {gone(newest)}; restore its folder, or name an older version"
+            )
+
+    def missing(self) -> Iterator[tuple[str, str]]:
+        """Yield every name and version that the trail says was released and that is gone."""
+        yield from sorted(set(self._recorded()) - set(self.versions()))
+
+    def _recorded(self, name: str | None = None) -> Iterator[tuple[str, str]]:
+        """Yield the names and versions of runs that sealed a model and ended well."""
+        sealed: dict[Any, list[tuple[str, str]]] = {}
+        with self._trail.store.reading() as connection:
+            for entry in self._trail.events_in(connection, _SEALING, activity=name):
+                values = entry.values
+                if values["event"].endswith(".sealed"):
+                    version = values["facts"]["version"]
+                    sealed.setdefault(values["call"], []).append((values["activity"], version))
+                elif values["outcome"] == "ok":
+                    yield from sealed.pop(values["call"], ())
 
     def _released(self, manifest: Manifest) -> bool:
         """Say whether the run that a manifest cites recorded this artefact and ended well."""
@@ -128,6 +163,11 @@ class Vault:
                 yield name, version, self.verify(name, version)
             except ModelRejected as error:
                 yield name, version, error
+
+
+def gone(version: str) -> str:
+    """Return what is wrong with a version whose folder is not there."""
+    return f"version {version} was sealed and is gone"
 
 
 class Seal:

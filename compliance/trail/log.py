@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,19 @@ class Trail:
             for row in connection.execute(query.order_by(order).execution_options(yield_per=PAGE)):
                 body = raw(row.body)
                 yield Recorded(row[0], body, entries.parse(body))
+
+    @staticmethod
+    def events_in(
+        connection: sa.Connection, names: Collection[str], *, activity: str | None = None
+    ) -> Iterator[Recorded]:
+        """Yield the entries of these events in the caller's own transaction, oldest first."""
+        where = [_ENTRY.c.event.in_(names)]
+        if activity is not None:
+            where.append(_ENTRY.c.activity == activity)
+        query = sa.select(_ENTRY.c.index, _ENTRY.c.body).where(*where).order_by(_ENTRY.c.index)
+        for row in connection.execute(query.execution_options(yield_per=PAGE)):
+            body = raw(row.body)
+            yield Recorded(row[0], body, entries.parse(body))
 
     def size(self) -> int:
         """Return the number of entries."""

@@ -1,6 +1,8 @@
 """Consent by purpose and lawful basis: the latest word counts, and the store knows no names."""
 
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from compliance.access.consent import AUTOMATED, Consents
 from compliance.crypto.keys import Keyring
 from compliance.errors import InputError, StoreError
+from compliance.policy import Policy, Purpose
 from compliance.store import Store
 from compliance.trail import verify
 from compliance.trail.entries import Event
@@ -120,7 +123,7 @@ def test_one_subject_is_a_pseudonym_in_the_trail_and_many_are_a_count(consents, 
     assert (many["event"], many["subject"], many["facts"]) == (
         "consent.withdrawn",
         None,
-        {"subjects": 2},
+        {"subjects": 2, "digest": many["facts"]["digest"], "time": many["facts"]["time"]},
     )
     assert (one["actor"], one["purpose"], one["policy"]) == ("olga", "lending", "d" * 64)
     verify.check(trail.store, trail.signer).require()
@@ -184,3 +187,123 @@ def test_a_store_that_cannot_be_written_is_an_error_and_not_a_silence(consents, 
         say("given", "ana")
     with pytest.raises(StoreError):
         in_(consents)
+
+
+# -- rows that a hand changed --------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def spoken(request, tmp_path, policy):
+    """Return consents of five people in three batches, and a function that runs SQL on them."""
+    url = f"sqlite:///{tmp_path / 'spoken.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    store = Store.open(url)
+    ring = Keyring.open(store, tmp_path / "spoken.json")
+    consents = Consents(store, Trail(store, ring.signer()), ring, policy)
+    consents.record(WHO, ["ana", "ben", "eve"], purpose="lending", state="given")
+    consents.record(WHO, ["ana", "eve"], purpose="lending", state="withdrawn")
+    consents.record(WHO, ["eve"], purpose="support", state="opted-out")
+
+    def sql(statement):
+        with store.writing() as connection:
+            connection.exec_driver_sql(statement)
+
+    yield consents, sql, verify.check(store, ring.signer())
+    store.close()
+
+
+_TABLE = "compliance_consent_event"
+_COPY = f"INSERT INTO {_TABLE} (reference, purpose, state, time, actor, entry) SELECT"
+HANDS = {
+    "a row deleted": (f"DELETE FROM {_TABLE} WHERE id = 4", "of entry 1 are not"),
+    "a batch deleted": (f"DELETE FROM {_TABLE} WHERE entry = 1", "of entry 1 are gone"),
+    "the last batch deleted": (f"DELETE FROM {_TABLE} WHERE entry = 2", "of entry 2 are gone"),
+    "the state changed": (f"UPDATE {_TABLE} SET state = 'given' WHERE entry = 1", "of entry 1"),
+    "the purpose changed": (f"UPDATE {_TABLE} SET purpose = 'lending' WHERE id = 6", "of entry 2"),
+    "the time changed": (f"UPDATE {_TABLE} SET time = '2001' WHERE id = 1", "of entry 0 are not"),
+    "the actor changed": (f"UPDATE {_TABLE} SET actor = 'tom' WHERE entry = 0", "of entry 0"),
+    "the subject changed": (f"UPDATE {_TABLE} SET reference = 'x' WHERE id = 6", "of entry 2"),
+    "batches exchanged": (f"UPDATE {_TABLE} SET entry = 1 - entry WHERE entry < 2", "of entry 0"),
+    "a row added to a batch": (
+        f"{_COPY} reference, purpose, state, time, actor, 0 FROM {_TABLE} WHERE id = 1",
+        "of entry 0 are not",
+    ),
+    "a batch added": (
+        f"{_COPY} reference, purpose, 'given', time, actor, 7 FROM {_TABLE} WHERE id = 4",
+        "cite entry 7, which records no consent",
+    ),
+    "a batch put before all": (
+        f"UPDATE {_TABLE} SET entry = -1 WHERE entry = 1",
+        "cite entry -1, which records no consent",
+    ),
+    "two rows made one": (
+        (
+            f"UPDATE {_TABLE} SET reference = (SELECT MIN(reference) FROM {_TABLE} WHERE entry = 1)"
+            f" || '\n' || (SELECT MAX(reference) FROM {_TABLE} WHERE entry = 1) WHERE id = 4;"
+            f"DELETE FROM {_TABLE} WHERE id = 5"
+        ),
+        "of entry 1 are not",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statements", "message"), HANDS.values(), ids=HANDS)
+def test_what_a_hand_did_to_the_rows_is_found(spoken, statements, message):
+    consents, sql, trail = spoken
+    assert consents.discrepancies() == ()
+    for statement in statements.split(";"):
+        sql(statement)
+    found = consents.discrepancies()
+    assert message in found[0]
+    assert not any("ana" in text or "eve" in text for text in found)
+    trail.require()  # the trail itself has nothing to say about it
+
+
+def test_an_entry_that_is_no_number_is_found(consents, say, store):
+    say("given", "ana")
+    with store.writing() as connection:
+        connection.exec_driver_sql(f"UPDATE {_TABLE} SET entry = 'zero'")
+    assert "consent rows cite no entry of the trail" in consents.discrepancies()
+
+
+def test_the_order_of_the_rows_is_that_of_the_trail_and_not_of_their_ids(consents, say, store):
+    say("given", "ana")
+    say("withdrawn", "ana")
+    with store.writing() as connection:
+        connection.exec_driver_sql(f"UPDATE {_TABLE} SET id = 9 WHERE id = 1")
+    assert in_(consents)[0] is False
+    assert consents.discrepancies() == ()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["given", "withdrawn", "opted-out"]),
+            st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=9),
+        ),
+        max_size=6,
+    )
+)
+def test_nobody_is_accused_for_what_was_said_in_the_regular_way(said):
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(f"sqlite:///{folder}/c.db")
+        ring = Keyring.open(store, Path(folder) / "master.json")
+        policy = Policy(purposes={"lending": Purpose(description="", basis="consent")})
+        consents = Consents(store, Trail(store, ring.signer()), ring, policy)
+        for state, people in said:
+            consents.record(WHO, people, purpose="lending", state=state)
+        assert consents.discrepancies() == ()
+        store.close()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_rows_are_compared_in_seconds(consents, store):
+    people = [f"p{i}" for i in range(100_000)]
+    consents.record(WHO, people, purpose="support", state="opted-out")
+    begun = time.monotonic()
+    assert consents.discrepancies() == ()
+    assert time.monotonic() - begun < 10
+    with store.writing() as connection:
+        connection.exec_driver_sql(f"DELETE FROM {_TABLE} WHERE id = 54321")
+    assert len(consents.discrepancies()) == 1

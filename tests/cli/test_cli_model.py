@@ -138,3 +138,12 @@ def test_an_unknown_budget_is_a_2(cli, project):
     answer = cli("budget", "show", "aplicants")
     assert (answer.code, answer.out) == (2, "")
     assert "applicants" in answer.err
+
+
+def test_a_version_that_is_gone_is_a_1_and_named(cli, sealed):
+    folder = next(p for p in sealed.rglob("000002") if p.is_dir())
+    shutil.rmtree(folder)
+    answer = cli("model", "verify", "-f", "json")
+    assert answer.code == 1
+    (finding,) = json.loads(answer.out)["outcomes"][0]["findings"]
+    assert finding["message"] == "version 000002 was sealed and is gone"

@@ -5,6 +5,8 @@ import sqlite3
 
 import pytest
 
+from compliance import Guard
+
 
 @pytest.fixture
 def recorded(cli, project):
@@ -91,6 +93,52 @@ def test_what_was_changed_is_a_1_and_named(cli, recorded, statement, place):
     assert answer.code == 1
     findings = json.loads(answer.out)["outcomes"][0]["findings"]
     assert findings[0]["place"]["column"] == place
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM compliance_consent_event WHERE entry = 3",
+        "UPDATE compliance_consent_event SET state = 'given'",
+        "UPDATE compliance_consent_event SET purpose = 'marketing' WHERE entry = 0",
+    ],
+)
+def test_consent_rows_that_a_hand_changed_are_a_1_here_and_in_the_nightly_audit(
+    cli, recorded, statement
+):
+    _tamper(recorded, statement)
+    for command in (("trail", "verify"), ("audit", "run", "nightly")):
+        answer = cli(*command, "-f", "json")
+        assert answer.code == 1
+        findings = _findings(answer)
+        assert {f["kind"] for f in findings} == {"consent"}
+        assert {f["severity"] for f in findings} == {"critical"}
+
+
+def _findings(answer):
+    outcomes = json.loads(answer.out)["outcomes"]
+    return [f for o in outcomes for f in o["findings"] if f["check"] == "trail.verify"]
+
+
+def test_a_budget_that_a_hand_made_smaller_is_a_1(cli, recorded):
+    guard = Guard()
+    facts = {"budget": "customers", "epsilon": "0.5", "delta": "1e-06"}
+    guard.trail.append(guard.event("training.reserved", call="c", facts=facts))
+    guard.store.close()
+    answer = cli("trail", "verify", "-f", "json")
+    (finding,) = _findings(answer)
+    assert (answer.code, finding["kind"], finding["severity"]) == (1, "budget", "critical")
+    assert "ledger of budget 'customers' holds less" in finding["message"]
+
+
+def test_consent_put_where_there_is_no_trail_is_a_1_and_not_too_little_to_say(cli, project):
+    assert cli("trail", "verify").code == 3
+    _tamper(
+        project / ".compliance/compliance.db",
+        "INSERT INTO compliance_consent_event (reference, purpose, state, time, actor, entry) "
+        "VALUES ('r', 'credit-scoring', 'given', '2026', 'x', 0)",
+    )
+    assert cli("trail", "verify").code == 1
 
 
 def test_nothing_is_recorded_after_a_head_that_was_not_signed(cli, recorded):

@@ -7,10 +7,22 @@ import pandas as pd
 import pytest
 
 from compliance import frames
+from compliance.access.identity import Identity
 from compliance.controls import Call, Opening
-from compliance.dp.control import Deliver, Reserve, Settle, Unchanged, require_unit
-from compliance.errors import NotPrivate
-from compliance.policy import Activity, Budget, Policy, Privacy
+from compliance.crypto.keys import Keyring
+from compliance.dp.control import (
+    Deliver,
+    Reserve,
+    Settle,
+    Unchanged,
+    discrepancies,
+    require_unit,
+)
+from compliance.dp.ledger import Ledger
+from compliance.errors import BudgetExhausted, IntegrityError, NotPrivate
+from compliance.policy import Activity, Budget, Method, Policy, Privacy
+from compliance.store import Store
+from compliance.trail.log import Trail
 
 PEOPLE = Budget(dataset="d", unit="subject", epsilon=1, delta=1e-5)
 ROWS = Budget(dataset="d", unit="row", epsilon=1, delta=1e-5)
@@ -106,3 +118,113 @@ def test_what_predicting_changed_is_refused_at_the_end():
         Unchanged()(made)
     made.result = None
     Unchanged()(made)
+
+
+# -- the ledger against the trail -----------------------------------------------------------
+
+
+WHO = Identity("ada", Method.OS, "svc")
+LEDGER = Budget(dataset="d", unit="row", epsilon=1, delta=1e-5)
+SUM = (
+    "UPDATE compliance_budget_account SET (epsilon, delta) = (SELECT "
+    "SUM(COALESCE(settled_epsilon, epsilon)), SUM(COALESCE(settled_delta, delta)) "
+    "FROM compliance_budget_reservation)"
+)
+
+
+class Office:
+    """A ledger and a trail in one database, and runs that draw on budget ``b``."""
+
+    def __init__(self, store, ring):
+        self.store, self.ledger, self.trail = store, Ledger(store), Trail(store, ring.signer())
+
+    def run(self, settle=None):
+        rule = Privacy(budget="b", epsilon=0.3, delta=1e-6)
+        activity = Activity(purpose="p", datasets=(), privacy=rule)
+        made = Call("training", "a", Policy(activities={"a": activity}, budgets={"b": LEDGER}), WHO)
+        Reserve(self.ledger, self.trail)(made)
+        if settle is not None:
+            made.facts["private"] = True
+            made.private = SimpleNamespace(epsilon_spent=lambda: settle, steps=1)
+            Settle(self.ledger, self.trail)(made)
+
+    def sql(self, *statements):
+        with self.store.writing() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    def found(self):
+        return discrepancies(self.ledger, self.trail, ["b"])
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def office(request, tmp_path):
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    store = Store.open(url)
+    yield Office(store, Keyring.open(store, tmp_path / "master.json"))
+    store.close()
+
+
+def test_a_ledger_left_alone_is_not_accused(office):
+    assert office.found() == ()
+    office.run()
+    office.run(0.123456789123)
+    office.run(0.0)
+    office.run(1e-12)
+    assert office.found() == discrepancies(office.ledger, office.trail) == ()
+    with pytest.raises(BudgetExhausted):
+        [office.run() for _ in range(9)]
+    assert office.found() == ()
+
+
+HANDS = {
+    "a reservation deleted": ("DELETE FROM compliance_budget_reservation WHERE id = 1",),
+    "all deleted": ("DELETE FROM compliance_budget_reservation",),
+    "all deleted, the account too": (
+        "DELETE FROM compliance_budget_reservation",
+        "DELETE FROM compliance_budget_account",
+    ),
+    "the account deleted": ("DELETE FROM compliance_budget_account",),
+    "the account lowered": ("UPDATE compliance_budget_account SET epsilon = 0",),
+    "the delta lowered": ("UPDATE compliance_budget_account SET delta = 0",),
+    "a settled figure lowered": (
+        "UPDATE compliance_budget_reservation SET settled_epsilon = 1 WHERE id = 2",
+        SUM,
+    ),
+    "an open one settled at nothing": (
+        (
+            "UPDATE compliance_budget_reservation SET settled_at = 'now', settled_epsilon = 0, "
+            "settled_delta = 0 WHERE id = 1"
+        ),
+        SUM,
+    ),
+    "moved to another budget": ("UPDATE compliance_budget_reservation SET budget = 'c'",),
+}
+
+
+@pytest.mark.parametrize("statements", HANDS.values(), ids=HANDS)
+def test_a_ledger_that_a_hand_made_smaller_is_found_and_lets_nothing_run(office, statements):
+    office.run()
+    office.run(0.2)
+    office.sql(*statements)
+    assert office.found() == ("the ledger of budget 'b' holds less than the trail says was spent",)
+    entries = office.trail.size()
+    runs = office.ledger.spending("b").runs
+    with pytest.raises(IntegrityError, match="holds less than the trail says was spent: restore"):
+        office.run()
+    assert (office.trail.size(), office.ledger.spending("b").runs) == (entries, runs)
+
+
+def test_a_ledger_that_holds_more_is_on_the_safe_side(office):
+    office.run(0.2)
+    office.sql("UPDATE compliance_budget_account SET epsilon = epsilon + 1")
+    assert office.found() == ()
+
+
+def test_another_budget_is_another_matter(office):
+    office.run()
+    office.sql("DELETE FROM compliance_budget_reservation")
+    assert discrepancies(office.ledger, office.trail, ["other"]) == ()
+    assert len(discrepancies(office.ledger, office.trail)) == 1

@@ -1,5 +1,7 @@
 """A sealed model is released by the word of the trail, and by nothing else."""
 
+import shutil
+
 import numpy as np
 import pytest
 from world import ACTIVITY, guard, strict, template, world
@@ -23,7 +25,7 @@ def seal(guard):
         )
         manifest = guard.vault.seal(ACTIVITY, MODEL, origin)
         if sealed:
-            facts = {"sha256": manifest.sha256}
+            facts = {"version": manifest.version, "sha256": manifest.sha256}
             guard.trail.append(event("training.sealed", activity, call, facts=facts))
         if outcome:
             guard.trail.append(event("training.outcome", activity, ended_by, outcome=outcome))
@@ -86,6 +88,47 @@ def test_a_tampered_newest_version_is_an_error_and_not_passed_over(guard, seal, 
     path = world.folder / ".compliance" / "models" / ACTIVITY / version / "model.sealed"
     path.write_bytes(path.read_bytes()[::-1])
     with pytest.raises(ModelRejected, match="not what was signed"):
+        guard.vault.fetch(ACTIVITY)
+
+
+def folder_of(world, version):
+    return world.folder / ".compliance" / "models" / ACTIVITY / version
+
+
+def test_a_newest_version_that_is_gone_is_an_error_and_no_older_one_takes_its_place(
+    guard, seal, world
+):
+    older = seal()
+    newest = seal(call="two", ended_by="two")
+    assert list(guard.vault.missing()) == []
+    shutil.rmtree(folder_of(world, newest))
+    with pytest.raises(ModelRejected, match="version 000002 was sealed and is gone"):
+        guard.vault.fetch(ACTIVITY)
+    assert guard.vault.fetch(ACTIVITY, version=older)[1].version == older
+    assert list(guard.vault.missing()) == [(ACTIVITY, newest)]
+
+
+def test_a_model_whose_every_version_is_gone_is_not_one_that_never_was(guard, seal, world):
+    version = seal()
+    shutil.rmtree(folder_of(world, version).parent)
+    with pytest.raises(ModelRejected, match="is gone"):
+        guard.vault.load(ACTIVITY)
+    assert list(guard.vault.missing()) == [(ACTIVITY, version)]
+
+
+def test_an_older_version_that_is_gone_is_reported_and_does_not_stop_the_newest(guard, seal, world):
+    older = seal()
+    newest = seal(call="two", ended_by="two")
+    shutil.rmtree(folder_of(world, older))
+    assert guard.vault.fetch(ACTIVITY)[1].version == newest
+    assert list(guard.vault.missing()) == [(ACTIVITY, older)]
+
+
+@pytest.mark.parametrize("how", ["killed", "refused", "failed", "ended by another run"])
+def test_a_version_that_was_never_released_is_not_missed(guard, seal, world, how):
+    shutil.rmtree(folder_of(world, seal(**UNRELEASED[how])))
+    assert list(guard.vault.missing()) == []
+    with pytest.raises(InputError, match="there is no model"):
         guard.vault.fetch(ACTIVITY)
 
 

@@ -54,7 +54,14 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("time", sa.String(), nullable=False),
         sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("entry", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        op.f("ix_compliance_consent_event_entry"),
+        "compliance_consent_event",
+        ["entry"],
+        unique=False,
     )
     op.create_index(
         "ix_compliance_consent_event_lookup",
