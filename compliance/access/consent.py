@@ -6,7 +6,8 @@ subject is in unless the latest word is ``withdrawn`` or ``opted-out``.
 
 Who owns what: the trail owns what was said. Each batch of rows cites the entry that was
 appended in its transaction, and that entry holds the batch's digest, so that rows which
-were changed, added or removed by hand are found by `Consents.discrepancies`.
+were changed, added or removed by hand are found by `Consents.discrepancies`. An entry never
+names a pseudonym: beside a keyed hash it would outlive the destruction of the subject's key.
 """
 
 from __future__ import annotations
@@ -39,9 +40,6 @@ class Subjects(Protocol):
 
     def references(self, subject_type: str, identifiers: list[object]) -> list[str]:
         """Return a keyed hash for each identifier."""
-
-    def pseudonym(self, subject_type: str, identifier: object) -> str:
-        """Return the name by which the trail knows a subject."""
 
 
 class Consents:
@@ -76,12 +74,9 @@ class Consents:
         """
         self._check(identifiers, purpose, state)
         references = self._subjects.references(subject_type, list(identifiers))
-        one = (
-            self._subjects.pseudonym(subject_type, identifiers[0]) if len(references) == 1 else None
-        )
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         facts: dict[str, Fact] = {"subjects": len(references), "digest": _digest(references)}
-        event = _event(who, state, purpose, one, facts | {"time": now})
+        event = _event(who, state, purpose, facts | {"time": now})
         with self._store.writing() as connection:
             entry = self._trail.append_in(connection, event)
             said = {"purpose": purpose, "state": state, "time": now, "actor": who.actor}
@@ -199,9 +194,7 @@ def _digest(references: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(references)).encode()).hexdigest()
 
 
-def _event(
-    who: Event, state: str, purpose: str, subject: str | None, facts: dict[str, Fact]
-) -> Event:
+def _event(who: Event, state: str, purpose: str, facts: dict[str, Fact]) -> Event:
     return Event(
         event=f"consent.{state}",
         actor=who.actor,
@@ -210,7 +203,6 @@ def _event(
         on_behalf_of=who.on_behalf_of,
         policy=who.policy,
         purpose=purpose,
-        subject=subject,
         outcome="ok",
         facts=facts,
     )

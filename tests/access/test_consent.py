@@ -115,16 +115,14 @@ def test_many_subjects_in_one_word_are_as_good_as_one_word_each(consents, say):
 # -- what is written ---------------------------------------------------------------------------
 
 
-def test_one_subject_is_a_pseudonym_in_the_trail_and_many_are_a_count(consents, say, trail, ring):
+def test_entries_count_subjects_and_name_none_not_even_by_pseudonym(say, trail):
     say("given", "ana")
     say("withdrawn", "ana", "ben")
     one, many = (entry.values for entry in trail.read())
-    assert (one["event"], one["subject"]) == ("consent.given", ring.pseudonym("person", "ana"))
-    assert (many["event"], many["subject"], many["facts"]) == (
-        "consent.withdrawn",
-        None,
-        {"subjects": 2, "digest": many["facts"]["digest"], "time": many["facts"]["time"]},
-    )
+    assert [(e["event"], e["subject"], e["facts"]["subjects"]) for e in (one, many)] == [
+        ("consent.given", None, 1),
+        ("consent.withdrawn", None, 2),
+    ]
     assert (one["actor"], one["purpose"], one["policy"]) == ("olga", "lending", "d" * 64)
     verify.check(trail.store, trail.signer).require()
 
