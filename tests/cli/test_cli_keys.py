@@ -101,7 +101,7 @@ def test_the_list_shows_no_material(cli, project):
     answer = cli("keys", "list")
     assert answer.code == 0
     kinds = {line.split()[1] for line in answer.out.splitlines()[1:]}
-    assert kinds == {"domain", "lookup", "signing", "subject"}
+    assert kinds == {"domain", "lookup", "signing"}
     master = base64.b64decode(json.loads(_file(project).read_text())["key"])
     for shown in (master.hex(), base64.b64encode(master).decode(), "jane"):
         assert shown not in answer.all

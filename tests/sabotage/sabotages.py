@@ -96,8 +96,8 @@ SABOTAGES = (
         4,
         "identifiers-in-the-consent-table",
         "access/consent.py",
-        "references = self._subjects.references(subject_type, list(identifiers))\n        one",
-        "references = [str(i) for i in identifiers]\n        one",
+        "references = self._subjects.references(subject_type, list(identifiers))\n        now",
+        "references = [str(i) for i in identifiers]\n        now",
         "tests/access/test_consent.py::test_neither_table_nor_trail_holds_an_identifier",
     ),
     Sabotage(
