@@ -29,6 +29,7 @@ from compliance.crypto.control import Unseal
 from compliance.crypto.keys import Keyring
 from compliance.crypto.sealer import Sealer
 from compliance.dp.control import Deliver, Reserve, Settle, Unchanged
+from compliance.dp.control import discrepancies as budget_discrepancies
 from compliance.dp.ledger import Ledger
 from compliance.errors import InputError, PurposeError, Refused, UnregisteredData
 from compliance.fairness.control import Audit, HoldBack, TallyDecisions
@@ -200,6 +201,13 @@ class Guard:
             policy=self.policy.digest,
             **fields,
         )
+
+    def discrepancies(self) -> Iterator[tuple[str, str]]:
+        """Yield kind and message of each difference between the trail and what it vouches for."""
+        for message in self.consents.discrepancies():
+            yield "consent", message
+        for message in budget_discrepancies(self.ledger, self.trail):
+            yield "budget", message
 
     # -- the machinery --------------------------------------------------------------------
 

@@ -121,7 +121,6 @@ def run(
     from compliance.audit import runner
     from compliance.audit.plan import Plan
     from compliance.cli.model import verified
-    from compliance.cli.trail import discrepancies
 
     guard = vouched(options(context).guard())
     loaded = Plan.load(plan, guard.settings.audits)
@@ -136,7 +135,7 @@ def run(
             policy=guard.policy,
             trail=lambda: (guard.store, guard.keys.signer()),
             models=lambda: verified(guard),
-            discrepancies=lambda: discrepancies(guard),
+            discrepancies=guard.discrepancies,
             progress=advance,
         )
         outcomes = runner.run(loaded, world)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from compliance.cli.context import Format, Output, check_output, emit, options, progress, rows
-
-if TYPE_CHECKING:
-    from compliance.guard import Guard
 
 app = typer.Typer(help="Read and verify the audit store.", no_args_is_help=True)
 
@@ -65,18 +61,8 @@ def verify(context: typer.Context, output_format: Format = "text", output: Outpu
     guard = options(context).guard()
     guard.authority.require(guard.identity, "trail/entries", "read")
     with progress("verifying") as advance:
-        outcome = checks.trail(guard.store, guard.keys.signer(), advance, discrepancies(guard))
+        outcome = checks.trail(guard.store, guard.keys.signer(), advance, guard.discrepancies())
     emit(
         [outcome], title="Trail verification", output_format=output_format, output=output, facts={}
     )
     raise typer.Exit(runner.exit_code([outcome], Severity.LOW))
-
-
-def discrepancies(guard: Guard) -> Iterator[tuple[str, str]]:
-    """Yield kind and message of each difference between the trail and what it vouches for."""
-    from compliance.dp import control
-
-    for message in guard.consents.discrepancies():
-        yield "consent", message
-    for message in control.discrepancies(guard.ledger, guard.trail):
-        yield "budget", message

@@ -319,7 +319,7 @@ def _tampering(folder: Path, become: Become, say: Say) -> None:
     say("\n4. THE TRAIL: every step above is on record, and a change shows")
     guard = become(project.OFFICER)
     signer = guard.keys.signer()
-    _tell(checks.trail(guard.store, signer), say)
+    _tell(checks.trail(guard.store, signer, discrepancies=guard.discrepancies()), say)
     broken = folder / "tampered.db"
     with guard.store.engine.connect() as connection:
         connection.exec_driver_sql("COMMIT")  # VACUUM copies a whole, consistent database
