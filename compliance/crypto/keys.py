@@ -16,13 +16,12 @@ import numbers
 import os
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import (
     InvalidUnwrap,
@@ -31,21 +30,40 @@ from cryptography.hazmat.primitives.keywrap import (
 )
 
 from compliance.crypto import aead, master
+from compliance.crypto.signing import Signer
 from compliance.crypto.tables import WrappedKey
-from compliance.errors import ConfigurationError, DecryptionFailed, IntegrityError, KeyDestroyed
+from compliance.errors import ConfigurationError, DecryptionFailed, KeyDestroyed
 from compliance.store import Store
 
 _KEY = WrappedKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 CACHE_SECONDS = 60.0  # how long another process may still use a key after it was destroyed
-KINDS = ("domain", "column", "subject", "model", "lookup", "signing")
+KINDS = (
+    "domain", "column", "subject", "model", "file", "index", "join", "format", "token",
+    "lookup", "signing",
+)  # fmt: skip
+_NEVER_OPEN = frozenset({"domain", "lookup", "signing"})  # no sealed value names one of these
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Key:
-    """An unwrapped key; its repr shows the id alone."""
+    """An unwrapped key; its repr shows the id alone.
+
+    Attributes:
+        id: what stands in a sealed value.
+        material: 32 bytes.
+        kind: one of `KINDS`.
+        name: what it seals: ``table.column``, a model, a keyed hash of a subject.
+        cipher: AES-256-GCM under the material, made once.
+    """
 
     id: int
     material: bytes
+    kind: str = ""
+    name: str = ""
+    cipher: AESGCM = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cipher", AESGCM(self.material))
 
     def __repr__(self) -> str:
         return f"Key({self.id})"
@@ -61,45 +79,6 @@ class KeyInfo:
     epoch: int
     created: str
     destroyed: str | None
-
-
-class Signer:
-    """An Ed25519 key that signs, with the name under which it does."""
-
-    def __init__(self, name: str, seed: bytes) -> None:
-        self.name = name
-        self._key = Ed25519PrivateKey.from_private_bytes(seed)
-        self.public_key = self._key.public_key().public_bytes_raw()
-
-    def __repr__(self) -> str:
-        return f"Signer({self.name!r})"
-
-    def sign(self, data: bytes) -> bytes:
-        """Return the 64 bytes of an Ed25519 signature (RFC 8032)."""
-        return self._key.sign(data)
-
-    def verify(self, signature: bytes, data: bytes) -> None:
-        """Return, or raise IntegrityError."""
-        Verifier(self.name, self.public_key).verify(signature, data)
-
-
-@dataclass(frozen=True, slots=True)
-class Verifier:
-    """A public Ed25519 key that checks signatures."""
-
-    name: str
-    public_key: bytes
-
-    def verify(self, signature: bytes, data: bytes) -> None:
-        """Return when the signature is this key's.
-
-        Raises:
-            IntegrityError: it is not.
-        """
-        try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, data)
-        except InvalidSignature:
-            raise IntegrityError(f"the signature is not of {self.name}") from None
 
 
 class Keyring:
@@ -141,22 +120,31 @@ class Keyring:
             )
         ring = cls(store, master.load(path, ask), tenant)
         # Made now, so that no reference needs a write of its own inside a caller's transaction.
-        ring._named("lookup", "subjects")
+        ring.named("lookup", "subjects")
         return ring
 
     # -- named keys --------------------------------------------------------------
 
     def column(self, table: str, column: str) -> Key:
         """Return the current key of a column, made on first use."""
-        return self._named("column", f"{table}.{column}")
+        return self.named("column", f"{table}.{column}")
 
     def model(self, name: str) -> Key:
         """Return the key of a model's versions, made on first use."""
-        return self._named("model", name)
+        return self.named("model", name)
 
     def subject(self, subject_type: str, identifier: object) -> Key:
         """Return the key of a data subject, made on first use."""
-        return self._named("subject", self.reference(subject_type, identifier))
+        return self.named("subject", self.reference(subject_type, identifier))
+
+    def subjects(self, subject_type: str, identifiers: Sequence[object]) -> list[Key]:
+        """Return the keys of many data subjects, made on first use."""
+        return [self.subject(subject_type, identifier) for identifier in identifiers]
+
+    def reserve(self, key: Key, count: int) -> Key:
+        """Return the key under which ``count`` values may be sealed with random nonces."""
+        del count
+        return key
 
     def reference(self, subject_type: str, identifier: object) -> str:
         """Return the keyed hash under which we file a subject: consent, keys, suppression.
@@ -168,7 +156,7 @@ class Keyring:
 
     def references(self, subject_type: str, identifiers: list[object]) -> list[str]:
         """Return `reference` of many subjects."""
-        key = self._named("lookup", "subjects").material
+        key = self.named("lookup", "subjects").material
         kind = subject_type.encode()
         prefix = len(kind).to_bytes(4, "big") + kind
         texts = (
@@ -187,13 +175,13 @@ class Keyring:
 
     def signer(self) -> Signer:
         """Return the tenant's signing key."""
-        return Signer(f"compliance/{self.tenant}", self._named("signing", "trail").material)
+        return Signer(f"compliance/{self.tenant}", self.named("signing", "trail").material)
 
     # -- sealing -------------------------------------------------------------------
 
     def seal(self, key: Key, plaintext: bytes, place: aead.Place) -> bytes:
         """Return a sealed value bound to its place."""
-        return aead.seal(AESGCM(key.material), key.id, plaintext, place.encode())
+        return aead.seal(key.cipher, key.id, plaintext, place.encode())
 
     def open_sealed(self, cell: bytes, place: aead.Place) -> bytes:
         """Return the plaintext of a sealed value.
@@ -203,7 +191,7 @@ class Keyring:
             KeyDestroyed: the key was destroyed on purpose.
         """
         key = self.by_id(aead.key_id_of(cell))
-        return aead.open_sealed(AESGCM(key.material), cell, place.encode())
+        return aead.open_sealed(key.cipher, cell, place.encode())
 
     def by_id(self, key_id: int) -> Key:
         """Return a key by the id that stands in a sealed cell."""
@@ -214,7 +202,7 @@ class Keyring:
             wanted = sa.literal(key_id, sa.BigInteger)  # a forged id may be larger
             where = (_KEY.c.id == wanted) & (_KEY.c.tenant == self.tenant)
             row = connection.execute(sa.select(_KEY).where(where)).one_or_none()
-        if row is None or row.kind in {"lookup", "signing", "domain"}:
+        if row is None or row.kind in _NEVER_OPEN:
             raise DecryptionFailed("the sealed value names a key that is not here")
         return self._unwrap(row)
 
@@ -258,7 +246,8 @@ class Keyring:
 
     # -- wrapping --------------------------------------------------------------------
 
-    def _named(self, kind: str, name: str) -> Key:
+    def named(self, kind: str, name: str) -> Key:
+        """Return the current key of a kind and name, made on first use."""
         key_id = self._names.get((kind, name))
         if (
             key_id is not None
@@ -308,7 +297,7 @@ class Keyring:
             raise DecryptionFailed(
                 "the master key is not the one this database was made with; restore the right file"
             ) from None
-        key = Key(row.id, material)
+        key = Key(row.id, material, row.kind, row.name)
         self._cache[row.id] = (time.monotonic() + CACHE_SECONDS, key)
         return key
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from rights.office import ANNA
 
-from compliance.crypto.keys import Signer, Verifier
+from compliance.crypto.signing import Signer, Verifier
 from compliance.errors import IntegrityError
 from compliance.rights.certificate import PAYLOAD, pae, sign, statement, verify_certificate
 from compliance.trail import checkpoint

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from compliance.crypto.keys import Signer
+from compliance.crypto.signing import Signer
 from compliance.store import Store
 from compliance.trail.log import Trail
 
@@ -14,7 +14,7 @@ NAME = "compliance/test"
 
 WRITER = """
 import sys
-from compliance.crypto.keys import Signer
+from compliance.crypto.signing import Signer
 from compliance.store import Store
 from compliance.trail.entries import Event
 from compliance.trail.log import Trail

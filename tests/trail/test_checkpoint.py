@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.crypto.keys import Signer, Verifier
+from compliance.crypto.signing import Signer, Verifier
 from compliance.errors import IntegrityError, TrailCorrupt
 from compliance.trail import checkpoint
 from compliance.trail.checkpoint import Checkpoint

@@ -8,7 +8,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from compliance.crypto.keys import Signer
+from compliance.crypto.signing import Signer
 from compliance.errors import InputError, StoreError, TrailCorrupt
 from compliance.store import Store
 from compliance.trail import checkpoint, verify

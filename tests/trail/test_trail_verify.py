@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.crypto.keys import Signer
+from compliance.crypto.signing import Signer
 from compliance.errors import TrailCorrupt
 from compliance.store import Store
 from compliance.trail import checkpoint, merkle, verify
