@@ -40,7 +40,7 @@ check: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/house
 
 bench: $(VENV)/.dev
-	@for script in benchmarks/*.py; do \
+	@for script in benchmarks/[!_]*.py; do \
 		echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 docs: $(VENV)/.dev
