@@ -18,6 +18,7 @@ from compliance.cli import (
     datamap,
     demo,
     doctor,
+    file,
     keys,
     model,
     policy,
@@ -44,6 +45,7 @@ app.add_typer(datamap.app, name="datamap")
 app.add_typer(trail.app, name="trail")
 app.add_typer(policy.app, name="policy")
 app.add_typer(keys.app, name="keys")
+app.add_typer(file.app, name="file")
 app.add_typer(consent.app, name="consent")
 app.add_typer(model.app, name="model")
 app.add_typer(model.budget, name="budget")
