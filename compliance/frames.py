@@ -17,6 +17,7 @@ from compliance.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     import narwhals as nw
+    import pyarrow as pa
 
     Frame = nw.DataFrame[Any]
     Series = nw.Series[Any]
@@ -127,7 +128,10 @@ def _pandas_column(index: Any, values: list[Any]) -> Any:
         fits = all(v is None or -(2**63) <= v < 2**63 for v in values)
         whole = "Int64" if None in values else "int64"
         return pd.Series(values, index=index, dtype=whole if fits else object)
-    return pd.Series(values, index=index)
+    try:
+        return pd.Series(values, index=index)
+    except UnicodeEncodeError:  # a lone surrogate, which pandas' text cannot hold and objects can
+        return pd.Series(values, index=index, dtype=object)
 
 
 def column(frame: Frame, name: str) -> list[Any]:
@@ -190,6 +194,45 @@ def concat(frames: Sequence[Frame]) -> Frame:
     return nw.concat(list(frames), how="vertical")
 
 
+def to_arrow(frame: Frame, names: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows as an Arrow table, all columns or the named ones in this order.
+
+    Raises:
+        InputError: no such column, or one that mixes types, so that Arrow has none for it.
+    """
+    import pyarrow as pa
+
+    absent = [name for name in names or () if name not in frame.columns]
+    if absent:
+        known = ", ".join(map(repr, frame.columns))
+        raise InputError(f"no column {absent[0]!r}; there are: {known}")
+    try:
+        return (frame if names is None else frame.select(list(names))).to_arrow()
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeError):  # they may quote a cell
+        raise InputError(
+            "a column mixes types, or holds values that Arrow has none for; give it one type"
+        ) from None
+
+
+def from_arrow(table: pa.Table, backend: str) -> Any:
+    """Return an Arrow table as a native frame of a library.
+
+    Raises:
+        InputError: a library that we do not write to.
+        MissingExtra: the library is not installed.
+    """
+    import narwhals as nw
+
+    try:
+        return nw.from_arrow(table, backend=backend).to_native()  # type: ignore[arg-type]  # narwhals checks the name
+    except ImportError as error:
+        raise MissingExtra("fairness" if backend == "pandas" else backend, backend) from error
+    except ValueError:
+        raise InputError(
+            f"{backend!r} holds no frames here; use pandas, polars or pyarrow"
+        ) from None
+
+
 def digest(frame: Frame) -> str:
     """Return SHA-256 over the Arrow stream of the rows: column names, types and values.
 
@@ -202,10 +245,7 @@ def digest(frame: Frame) -> str:
 
     import pyarrow as pa
 
-    try:
-        table = frame.to_arrow().replace_schema_metadata(None).combine_chunks()
-    except (pa.ArrowException, TypeError):  # their texts may quote a cell
-        raise InputError("a column mixes types; give each column one type") from None
+    table = to_arrow(frame).replace_schema_metadata(None).combine_chunks()
     hashed = hashlib.sha256()
     with pa.ipc.new_stream(_Hashing(hashed.update), table.schema) as stream:
         stream.write_table(table)

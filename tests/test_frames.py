@@ -272,6 +272,35 @@ def test_a_table_that_arrow_cannot_type_is_refused_without_its_values():
     assert "Jane" not in str(caught.value)
 
 
+@pytest.mark.parametrize("maker", [pd.DataFrame, pl.DataFrame, pa.table])
+@pytest.mark.parametrize("backend", ["pandas", "polars", "pyarrow"])
+def test_a_table_goes_to_arrow_and_to_any_library(maker, backend):
+    arrow = frames.to_arrow(frames.wrap(maker(COLUMNS)), ["b", "a"])
+    assert arrow.to_pydict() == {"b": ["x", None, "z"], "a": [1, 2, 3]}
+    native = frames.wrap(frames.from_arrow(arrow, backend))
+    assert native.implementation.name.lower() == backend
+    assert rows(native) == [("x", 1), (None, 2), ("z", 3)]
+
+
+@pytest.mark.parametrize("cells", [[1, "Jane Doe"], [1, 2**70], ["Jane \ud800"]], ids=ascii)
+def test_what_arrow_has_no_type_for_is_refused_without_its_values(cells):
+    frame = frames.wrap(pd.DataFrame({"a": pd.Series(cells, dtype=object)}))
+    with pytest.raises(InputError, match="mixes types") as caught:
+        frames.to_arrow(frame)
+    assert "Jane" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_absent_column_and_an_unknown_library_are_named():
+    table = pa.table(COLUMNS)
+    with pytest.raises(InputError, match="no column 'c'; there are: 'a', 'b'"):
+        frames.to_arrow(frames.wrap(table), ["a", "c"])
+    with pytest.raises(InputError, match="'excel' holds no frames here"):
+        frames.from_arrow(table, "excel")
+    with pytest.raises(MissingExtra, match="modin"):
+        frames.from_arrow(table, "modin")
+
+
 # -- files ------------------------------------------------------------------------------------------
 
 
