@@ -165,14 +165,31 @@ class Guard:
         self.authority.require(self.identity, f"model/{name}", "load")
         return self.vault.fetch(name, into=into, version=version)
 
-    def encrypt(self, dataset: str, frame: Any) -> Any:
-        """Return a frame with the columns sealed that the policy declares as encrypted."""
+    def encrypt(
+        self, dataset: str, frame: Any, *, nulls: columns.Nulls = "keep", pad: int | None = None
+    ) -> Any:
+        """Return a frame with the columns sealed that the policy declares as encrypted.
+
+        ``nulls`` and ``pad`` are those of `compliance.crypto.columns.encrypt`.
+        """
         norms = self.policy.dataset(dataset)
         table = frames.wrap(frame)
-        names = [n for n, c in norms.columns.items() if c.encrypted and n in table.columns]
-        rows = frames.column(table, norms.subject) if norms.subject else None
-        sealed = columns.encrypt(table, names, self.keys, table=dataset, rows=rows)
-        return frames.native(sealed)
+        who = frames.column(table, norms.subject) if norms.subject else []
+        for mode in (True, "subject"):
+            names = [n for n in table.columns if n in norms.columns]
+            names = [n for n in names if norms.columns[n].encrypted == mode]
+            if names:
+                table = columns.encrypt(
+                    table,
+                    names,
+                    self.keys,
+                    table=dataset,
+                    rows=who if norms.subject else None,
+                    subjects=(norms.subject_type, who) if mode == "subject" else None,
+                    nulls=nulls,
+                    pad=pad,
+                )
+        return frames.native(table)
 
     def consent(
         self,

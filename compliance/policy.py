@@ -1,9 +1,8 @@
 """The norms: ``policies/`` as frozen models, and the digest that every trail entry cites.
 
-Every ``*.yaml`` file of the folder contributes top-level keys to one `Policy`;
-how the keys are spread over files is the reviewer's choice. Unknown keys,
-repeated keys and names that refer to nothing are errors that name file, line
-and the nearest valid key.
+Every ``*.yaml`` file of the folder contributes top-level keys to one `Policy`; how the keys are
+spread over files is the reviewer's choice. Unknown keys, repeated keys and names that refer to
+nothing are errors that name file, line and the nearest valid key.
 """
 
 from __future__ import annotations
@@ -100,14 +99,14 @@ class Column(Norms):
 
     Attributes:
         audit_only: seen by the fairness audit, never by the body.
-        encrypted: cells are stored sealed under the column's key.
+        encrypted: cells are stored sealed under the column's key, or each row's subject's own.
         pii: kinds that this column is declared to hold; the scan does not block them.
     """
 
     purposes: tuple[Name, ...] = ()
     description: str = ""
     audit_only: bool = False
-    encrypted: bool = False
+    encrypted: Literal[False, True, "subject"] = False
     pii: tuple[str, ...] = ()
 
 
@@ -121,9 +120,11 @@ class Dataset(Norms):
 
     @model_validator(mode="after")
     def _subject_in_clear(self) -> Dataset:
-        column = self.columns.get(self.subject or "")
-        if column is not None and column.encrypted:
+        sealed = {name: column.encrypted for name, column in self.columns.items()}
+        if sealed.get(self.subject or ""):
             raise ValueError("the subject column cannot be encrypted: consent is looked up by it")
+        if self.subject is None and "subject" in sealed.values():
+            raise ValueError("encrypted: subject needs the data set to name its subject column")
         return self
 
 
@@ -394,7 +395,6 @@ def _fairness_references(
         yield (*at, "norms"), norm, policy.norms, "norm"
     if rule.rows.dataset is not None:
         yield (*at, "rows", "dataset"), rule.rows.dataset, policy.datasets, "data set"
-    known = (policy.datasets[d] for d in datasets if d in policy.datasets)
-    columns = {column for dataset in known for column in dataset.columns}
+    columns = {c for d in datasets if d in policy.datasets for c in policy.datasets[d].columns}
     for name in (rule.label, *rule.sensitive):
         yield at, name, columns, "column"

@@ -166,6 +166,12 @@ def test_a_name_that_refers_to_nothing_is_named_by_line(load, old, new, match):
         ("members: [ana]", "members: ana", r":26: "),
         ("approve: token", "approve: password", r":29: "),
         ("id: {purposes: [lending]}", "id: {encrypted: true}", r":\d: .*subject column cannot be"),
+        (
+            "id: {purposes: [lending]}",
+            "id: {encrypted: subject}",
+            r":\d: .*subject column cannot be",
+        ),
+        ("id: {purposes: [lending]}", "id: {encrypted: maybe}", r":\d: .*'subject'"),
     ],
 )
 def test_a_value_out_of_range_is_named_by_line(load, old, new, match):
@@ -206,3 +212,5 @@ def test_norms_that_contradict_themselves_are_refused_in_python_too():
         Norm(metric="m", basis="b", dated="2024-01-01")
     with pytest.raises(ValidationError):
         Dataset(subject="id", columns={"id": Column(encrypted=True)})
+    with pytest.raises(ValidationError, match="name its subject column"):
+        Dataset(columns={"pay": Column(encrypted="subject")})

@@ -4,12 +4,18 @@ Layout: ``0x01 | key id (4 bytes, big endian) | nonce (12) | ciphertext | tag (1
 33 bytes more than the plaintext. The associated data holds the first five bytes and
 the length-prefixed parts of a `Place`, so that a cell moved to another column, table,
 tenant or row does not open.
+
+AES-GCM does not commit to its key: whoever knows two keys can make one ciphertext that
+opens under both (Grubbs et al., CRYPTO 2017). Nothing here claims that it does. A cell
+is opened under the one key that its id names, never under several in turn, and whoever
+opens it compares that key's kind and name with the place first.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
@@ -19,8 +25,12 @@ from compliance.errors import DecryptionFailed, InputError
 
 VERSION = 1
 OVERHEAD = 33
+HEADER = 5  # bytes of version and key id
+REFUSED = "a sealed value does not open: wrong key, wrong place or altered bytes"
 _HEADER = struct.Struct(">BI")
 _NONCE = 12
+_BODY = HEADER + _NONCE
+_NONCES = struct.Struct(f"{_NONCE}s")
 _MAX_PLAINTEXT = 2**31 - 1 - 16  # the library's limit for one message
 
 
@@ -43,10 +53,31 @@ class Place:
     row: str | None = None
 
     def encode(self) -> bytes:
-        """Return the parts, each with its length before it; no two places encode alike."""
-        parts = [p.encode() for p in (self.tenant, self.table, self.column, self.version)]
-        parts += [] if self.row is None else [self.row.encode()]
-        return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        """Return the parts, each with its length before it; no two places encode alike.
+
+        The bytes say how many parts there are, so that four without a row are never five
+        with one, whatever the names; a row's `part` may be appended to a place without one.
+        """
+        parts = [self.tenant, self.table, self.column, self.version]
+        parts += [] if self.row is None else [self.row]
+        return b"".join(map(part, parts))
+
+
+def part(text: str) -> bytes:
+    """Return one part of a place: its length (4 bytes) and its UTF-8; lone surrogates pass."""
+    data = text.encode("utf-8", "surrogatepass")
+    return len(data).to_bytes(4, "big") + data
+
+
+def header(key_id: int) -> bytes:
+    """Return the first bytes of every cell that a key sealed.
+
+    Raises:
+        InputError: the id does not fit into four bytes.
+    """
+    if not 0 <= key_id < 2**32:
+        raise InputError("this database has used up its 2^32 key ids; start a new one")
+    return _HEADER.pack(VERSION, key_id)
 
 
 def seal(key: AESGCM, key_id: int, plaintext: bytes, place: bytes) -> bytes:
@@ -59,9 +90,58 @@ def seal(key: AESGCM, key_id: int, plaintext: bytes, place: bytes) -> bytes:
     """
     if len(plaintext) > _MAX_PLAINTEXT:
         raise InputError("one sealed value holds less than 2 GiB")
-    header = _HEADER.pack(VERSION, key_id)
+    head = header(key_id)
     nonce = os.urandom(_NONCE)
-    return header + nonce + key.encrypt(nonce, plaintext, header + place)
+    return head + nonce + key.encrypt(nonce, plaintext, head + place)
+
+
+Cipher = tuple[bytes, Callable[[bytes, bytes, bytes | None], bytes]]  # header, encrypt or decrypt
+
+
+def seal_all(
+    ciphers: Iterable[Cipher], plaintexts: Sequence[bytes], places: Iterable[bytes]
+) -> list[bytes]:
+    """Return sealed cells, each under its own cipher, place and fresh random nonce.
+
+    The nonces come from one read of the operating system's generator, which has no state in
+    this process: two processes after a fork, or a machine restored from a snapshot of its
+    disk, do not repeat them.
+
+    Args:
+        ciphers: for each cell its header and the ``encrypt`` of its key; may be endless.
+        plaintexts: the values.
+        places: for each cell its encoded place; may be endless.
+
+    Raises:
+        InputError: a value of more than 2 GiB.
+    """
+    nonces = _NONCES.iter_unpack(os.urandom(_NONCE * len(plaintexts)))
+    rows = zip(nonces, plaintexts, places, ciphers, strict=False)
+    try:
+        return [
+            head + nonce + encrypt(nonce, plaintext, head + place)
+            for (nonce,), plaintext, place, (head, encrypt) in rows
+        ]
+    except OverflowError:
+        raise InputError("one sealed value holds less than 2 GiB") from None
+
+
+def open_all(
+    ciphers: Iterable[Cipher], cells: Sequence[bytes], places: Iterable[bytes]
+) -> list[bytes]:
+    """Return the plaintexts of cells, each with the header and ``decrypt`` of its own key.
+
+    Raises:
+        DecryptionFailed: any of them was sealed by another key or elsewhere, or was altered.
+    """
+    rows = zip(cells, places, ciphers, strict=False)
+    try:
+        return [
+            decrypt(cell[HEADER:_BODY], cell[_BODY:], head + place)
+            for cell, place, (head, decrypt) in rows
+        ]
+    except InvalidTag:
+        raise DecryptionFailed(REFUSED) from None
 
 
 def key_id_of(cell: bytes) -> int:
@@ -82,11 +162,4 @@ def open_sealed(key: AESGCM, cell: bytes, place: bytes) -> bytes:
         DecryptionFailed: another key, another place, or altered bytes; not told apart.
     """
     key_id_of(cell)
-    start = _HEADER.size
-    nonce, ciphertext = cell[start : start + _NONCE], cell[start + _NONCE :]
-    try:
-        return key.decrypt(nonce, ciphertext, cell[:start] + place)
-    except InvalidTag:
-        raise DecryptionFailed(
-            "a sealed value does not open: wrong key, wrong place or altered bytes"
-        ) from None
+    return open_all([(cell[:HEADER], key.decrypt)], [cell], [place])[0]

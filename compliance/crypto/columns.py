@@ -1,20 +1,29 @@
-"""Sealed columns of frames: each cell bound to tenant, table, column and, where known, row."""
+"""Sealed columns of frames: each cell bound to its place, under a column's or a person's key.
+
+A column's key seals a whole column. With ``subjects`` each row is sealed under the key of the
+person it is about instead, so that destroying one key erases that person from the frame and
+from every copy of it, while the other rows stay readable.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import datetime as dt
-from collections.abc import Sequence
-from typing import Any
-
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import compress, repeat
+from typing import Any, Literal
 
 from compliance import frames
-from compliance.crypto import aead
-from compliance.crypto.keys import Keyring, identity_text
-from compliance.errors import DecryptionFailed, InputError
+from compliance.crypto import aead, values
+from compliance.crypto.keys import Key, Keyring, identity_text
+from compliance.errors import DecryptionFailed, InputError, KeyDestroyed
 from compliance.frames import Frame
+
+Subjects = tuple[str, Sequence[object]]
+Nulls = Literal["keep", "seal"]
+Destroyed = Literal["raise", "null"]
+_MISSING = frozenset({"", "None", "nan", "NaN", "sNaN", "<NA>", "NaT"})
 
 
 def encrypt(
@@ -24,27 +33,45 @@ def encrypt(
     *,
     table: str,
     rows: Sequence[object] | None = None,
+    subjects: Subjects | None = None,
+    nulls: Nulls = "keep",
+    pad: int | None = None,
+    version: str = "1",
 ) -> Frame:
-    """Return the frame with these columns sealed; a missing value stays missing.
+    """Return the frame with these columns sealed.
 
     Args:
         frame: the rows.
-        names: the columns to seal: text, numbers, booleans, dates or bytes.
+        names: the columns to seal; see `compliance.crypto.values` for the types.
         ring: the keys; each column has its own.
         table: the table or data set that the cells belong to.
-        rows: a key for each row that is bound in, so that cells cannot change rows.
+        rows: a key for each row that is bound in, so that cells cannot change rows; where it
+            is missing, the cell is bound to its column alone.
+        subjects: the kind of data subject and the identifier of each row's: their own keys
+            seal the cells, not the column's.
+        nulls: ``keep`` leaves missing values missing, where everybody sees them; ``seal``
+            seals them too and makes all cells of the column equally long.
+        pad: pads each value to a multiple of so many bytes, to hide its length.
+        version: of the table's schema, bound in.
+
+    Raises:
+        InputError: a type that cannot be sealed, or a row without a subject.
     """
-    keys = _keys(frame, rows)
+    if nulls not in {"keep", "seal"}:
+        raise InputError("nulls is 'keep' or 'seal'")
+    parts = _parts(frame, rows)
+    owners = None if subjects is None else _owner_ciphers(frame, ring, subjects)
     for name in names:
-        key = ring.column(table, name)
-        cipher = AESGCM(key.material)
-        cells = [
-            None
-            if value is None
-            else aead.seal(cipher, key.id, _encode(value), _place(ring, table, name, row))
-            for value, row in zip(frames.column(frame, name), keys, strict=True)
-        ]
-        frame = frames.with_column(frame, name, cells)
+        cells = _values(frame, name)
+        mask = [nulls == "seal" or cell is not None for cell in cells]
+        plain = _encoded(cells, nulls, pad)
+        if owners is None:
+            ciphers: Iterable[aead.Cipher] = repeat(_column_cipher(ring, table, name, len(plain)))
+        else:
+            ciphers = compress(owners, mask)
+        place = aead.Place(ring.tenant, table, name, version).encode()
+        sealed = aead.seal_all(ciphers, plain, _places(place, parts, mask))
+        frame = _put(frame, name, _spread(sealed, mask))
     return frame
 
 
@@ -55,39 +82,111 @@ def decrypt(
     *,
     table: str,
     rows: Sequence[object] | None = None,
+    subjects: Subjects | None = None,
+    destroyed: Destroyed = "raise",
+    version: str = "1",
 ) -> Frame:
     """Return the frame with these columns opened; cells may be bytes or base64 text.
 
+    Args:
+        frame: the rows.
+        names: the columns to open.
+        ring: the keys.
+        table: as it was sealed.
+        rows: as they were sealed.
+        subjects: as they were sealed.
+        destroyed: ``null`` gives a missing value for a cell whose key was destroyed.
+        version: as it was sealed.
+
     Raises:
-        DecryptionFailed: a cell is no sealed cell of this table, column and row.
-        KeyDestroyed: the key was destroyed.
+        DecryptionFailed: a cell is no sealed cell of this table, column, row and subject.
+        KeyDestroyed: the key was destroyed, and ``destroyed`` is ``raise``.
     """
-    keys = _keys(frame, rows)
+    return open_columns(
+        frame, names, ring, table=table, rows=rows, subjects=subjects, destroyed=destroyed,
+        version=version,
+    ).frame  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A frame with its columns opened.
+
+    Attributes:
+        frame: the rows.
+        erased: the positions of rows with a cell whose key was destroyed, in order.
+    """
+
+    frame: Frame
+    erased: list[int]
+
+
+def open_columns(
+    frame: Frame,
+    names: Sequence[str],
+    ring: Keyring,
+    *,
+    table: str,
+    rows: Sequence[object] | None = None,
+    subjects: Subjects | None = None,
+    destroyed: Destroyed = "raise",
+    version: str = "1",
+) -> Opened:
+    """Return the frame as `decrypt` does, with the rows that were erased."""
+    if destroyed not in {"raise", "null"}:
+        raise InputError("destroyed is 'raise' or 'null'")
+    parts = _parts(frame, rows)
+    owners = None if subjects is None else _owner_names(frame, ring, subjects)
+    erased: set[int] = set()
     for name in names:
-        cells = [
-            None
-            if value is None
-            else _decode(ring.open_sealed(_raw(value), _the_place(ring, table, name, row)))
-            for value, row in zip(frames.column(frame, name), keys, strict=True)
-        ]
-        frame = frames.with_column(frame, name, cells)
-    return frame
+        cells = _cells(frame, name)
+        mask = [cell is not None for cell in cells]
+        heads = [cell[: aead.HEADER] for cell in cells if cell is not None]
+        keys = _opening_keys(ring, set(heads), destroyed)
+        expected = None if owners is None else list(compress(owners, mask))
+        _require_expected(keys, heads, f"{table}.{name}", expected)
+        gone = {head for head, key in keys.items() if key is None}
+        if gone:
+            lost = {i for i, c in enumerate(cells) if c and c[: aead.HEADER] in gone}
+            erased |= lost
+            mask = [there and i not in lost for i, there in enumerate(mask)]
+        place = aead.Place(ring.tenant, table, name, version).encode()
+        plain = _open(keys, list(compress(cells, mask)), _places(place, parts, mask))
+        frame = _put(frame, name, _spread(values.decode_all(plain), mask))
+    return Opened(frame, sorted(erased))
 
 
-def _keys(frame: Frame, rows: Sequence[object] | None) -> list[str | None]:
-    if rows is None:
-        return [None] * len(frame)
-    if len(rows) != len(frame):
-        raise InputError(f"{len(rows)} row keys for {len(frame)} rows")
-    return [None if row is None else identity_text(row) for row in rows]
+# -- values and cells ---------------------------------------------------------------------
 
 
-def _the_place(ring: Keyring, table: str, column: str, row: str | None) -> aead.Place:
-    return aead.Place(ring.tenant, table, column, row=row)
+def _values(frame: Frame, name: str) -> list[Any]:
+    """Return a column's values; polars and Arrow would cut nanoseconds off without a word."""
+    import narwhals as nw
+
+    dtype = frame.schema.get(name)
+    finer = dtype == nw.Time or getattr(dtype, "time_unit", "") == "ns"
+    finer = finer and not frame.implementation.is_pandas()
+    if finer and (frame[name].drop_nulls().dt.nanosecond() % 1000 != 0).any():
+        raise InputError("cannot seal nanoseconds; round the column to microseconds")
+    return frames.column(frame, name)
 
 
-def _place(ring: Keyring, table: str, column: str, row: str | None) -> bytes:
-    return _the_place(ring, table, column, row).encode()
+def _encoded(cells: list[Any], nulls: Nulls, pad: int | None) -> list[bytes]:
+    plain = values.encode_all([cell for cell in cells if cell is not None])
+    if nulls == "seal":
+        filled = iter(plain)
+        return values.alike([None if c is None else next(filled) for c in cells], pad)
+    return plain if pad is None else values.padded(plain, pad)
+
+
+def _cells(frame: Frame, name: str) -> list[bytes | None]:
+    found = frames.column(frame, name)
+    if not {bytes, type(None)}.issuperset(map(type, found)):
+        found = [None if cell is None else _raw(cell) for cell in found]
+    lengths = [len(cell) for cell in found if cell is not None]
+    if lengths and min(lengths) < aead.OVERHEAD:
+        raise DecryptionFailed(aead.REFUSED)
+    return found
 
 
 def _raw(value: Any) -> bytes:
@@ -96,61 +195,157 @@ def _raw(value: Any) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError, TypeError):
-        raise DecryptionFailed("a cell of an encrypted column is not sealed") from None
+        raise DecryptionFailed(aead.REFUSED) from None
 
 
-def _encode(value: Any) -> bytes:
-    """Return one type letter and the value's text; numbers come back as the numbers they were."""
-    value = _python(value)
-    for kind, letter, text in _TYPES:
-        if isinstance(value, kind):
-            return letter + bytes(text(value))
-    raise InputError(f"cannot seal a {type(value).__name__}; use text, numbers, dates or bytes")
+def _put(frame: Frame, name: str, items: list[Any]) -> Frame:
+    """Return the frame with the column replaced; the libraries' own errors would quote a cell."""
+    try:
+        if frame.implementation.is_pyarrow() and any(type(v) is int and v >= 2**63 for v in items):
+            return _put_unsigned(frame, name, items)
+        return frames.with_column(frame, name, items)
+    except Exception:  # noqa: BLE001  each library has errors of its own
+        raise InputError(
+            f"column {name!r} holds what a column of this library cannot, such as values of "
+            "several types or lone surrogates; open it in pandas"
+        ) from None
 
 
-def _python(value: Any) -> Any:
-    """Return a NumPy scalar as Python's; its dates would turn into plain numbers and stay."""
-    if type(value).__module__ != "numpy" or not hasattr(value, "item"):
-        return value
-    return (
-        value
-        if getattr(value, "dtype", None) is not None and value.dtype.kind in "mM"
-        else value.item()
-    )
+def _put_unsigned(frame: Frame, name: str, items: list[Any]) -> Frame:
+    """Left to itself Arrow takes whole numbers for signed ones, and overflows."""
+    import narwhals as nw
+    import pyarrow as pa
+
+    column = pa.chunked_array([pa.array(items, pa.uint64())])
+    return frame.with_columns(nw.from_native(column, series_only=True).alias(name))
 
 
-def _text(value: Any) -> bytes:
-    return str(value).encode("utf-8", "surrogatepass")
+def _spread(items: list[Any], mask: list[bool]) -> list[Any]:
+    """Return the items at the places where the mask is true, and None at the others."""
+    if len(items) == len(mask):
+        return items
+    filled = iter(items)
+    return [next(filled) if there else None for there in mask]
 
 
-def _iso(value: Any) -> bytes:
-    if getattr(value, "nanosecond", 0):
-        raise InputError("cannot seal nanoseconds; round the column to microseconds")
-    return str(value.isoformat()).encode()
+# -- places -------------------------------------------------------------------------------
 
 
-_TYPES: tuple[tuple[type, bytes, Any], ...] = (
-    (bool, b"b", _text),
-    (int, b"i", _text),
-    (float, b"f", lambda v: repr(v).encode()),
-    (str, b"s", _text),
-    (bytes, b"y", bytes),
-    (dt.datetime, b"t", _iso),
-    (dt.date, b"d", _iso),
-)
-_READERS: dict[bytes, Any] = {
-    b"b": lambda d: d == b"True",
-    b"i": int,
-    b"f": float,
-    b"s": lambda d: d.decode("utf-8", "surrogatepass"),
-    b"y": bytes,
-    b"t": lambda d: dt.datetime.fromisoformat(d.decode()),
-    b"d": lambda d: dt.date.fromisoformat(d.decode()),
-}
+def _parts(frame: Frame, rows: Sequence[object] | None) -> list[bytes] | None:
+    if rows is None:
+        return None
+    _one_each(frame, rows, "row keys")
+    return [b"" if row is None else aead.part(_identity(row)) for row in rows]
 
 
-def _decode(data: bytes) -> Any:
-    reader = _READERS.get(data[:1])
-    if reader is None:
-        raise DecryptionFailed("a sealed cell holds a type that this version does not know")
-    return reader(data[1:])
+def _places(place: bytes, parts: list[bytes] | None, mask: list[bool]) -> Iterable[bytes]:
+    if parts is None:
+        return repeat(place)
+    return [place + part for part in compress(parts, mask)]
+
+
+def _one_each(frame: Frame, items: Sequence[object], what: str) -> None:
+    if len(items) != len(frame):
+        raise InputError(f"{len(items)} {what} for {len(frame)} rows")
+
+
+def _identity(value: object) -> str:
+    """Return `identity_text`, at once for the types that keys mostly have."""
+    if type(value) is int:
+        return str(value)
+    return str.strip(value) if type(value) is str else identity_text(value)
+
+
+# -- keys ---------------------------------------------------------------------------------
+
+
+def _identities(frame: Frame, identifiers: Sequence[object]) -> list[str]:
+    _one_each(frame, identifiers, "subjects")
+    texts = [_identity(identifier) for identifier in identifiers]
+    suspects = (i for i, text in enumerate(texts) if text in _MISSING)
+    missing = sum(not texts[i] or not isinstance(identifiers[i], str) for i in suspects)
+    if missing:
+        raise InputError(
+            f"{missing} rows name no subject, so nobody's key can seal them; drop them or give "
+            "each an identifier"
+        )
+    return texts
+
+
+def _owner_ciphers(frame: Frame, ring: Keyring, subjects: Subjects) -> list[aead.Cipher]:
+    """Return the cipher of each row's subject; one that has no key yet gets it here."""
+    kind, identifiers = subjects
+    texts = _identities(frame, identifiers)
+    unique = list(dict.fromkeys(texts))
+    keys = zip(unique, ring.subjects(kind, unique), strict=True)
+    ciphers = {text: _sealing(key) for text, key in keys}
+    return [ciphers[text] for text in texts]
+
+
+def _owner_names(frame: Frame, ring: Keyring, subjects: Subjects) -> list[str]:
+    """Return the name that the key of each row's subject has, without making any key."""
+    kind, identifiers = subjects
+    texts = _identities(frame, identifiers)
+    unique = list(dict.fromkeys(texts))
+    names = dict(zip(unique, ring.references(kind, list(unique)), strict=True))
+    return [names[text] for text in texts]
+
+
+def _column_cipher(ring: Keyring, table: str, name: str, count: int) -> aead.Cipher:
+    key = ring.column(table, name)
+    return _sealing(ring.reserve(key, count) if count else key)
+
+
+def _sealing(key: Key) -> aead.Cipher:
+    return aead.header(key.id), key.cipher.encrypt
+
+
+def _opening_keys(
+    ring: Keyring, heads: Iterable[bytes], destroyed: Destroyed
+) -> dict[bytes, Key | None]:
+    """Return the key that each header names; None for one that was destroyed."""
+    found: dict[bytes, Key | None] = {}
+    for head in heads:
+        if head[0] != aead.VERSION:
+            raise DecryptionFailed(aead.REFUSED)
+        found[head] = _opening_key(ring, int.from_bytes(head[1:], "big"), destroyed)
+    return found
+
+
+def _opening_key(ring: Keyring, key_id: int, destroyed: Destroyed) -> Key | None:
+    try:
+        return ring.by_id(key_id)
+    except DecryptionFailed:
+        raise DecryptionFailed(aead.REFUSED) from None
+    except KeyDestroyed:
+        if destroyed == "raise":
+            raise
+        return None
+
+
+def _require_expected(
+    keys: dict[bytes, Key | None], heads: list[bytes], column: str, owners: list[str] | None
+) -> None:
+    """Before anything is decrypted, each key must be the column's, or the row's own subject's.
+
+    AES-GCM does not commit to its key; that no other key is ever tried is what binds it.
+    """
+    kind = "column" if owners is None else "subject"
+    names = {head: key.name for head, key in keys.items() if key is not None}
+    good = all(key is None or key.kind == kind for key in keys.values())
+    if owners is None:
+        good = good and set(names.values()) <= {column}
+    else:
+        pairs = zip(heads, owners, strict=True)
+        good = good and all(names.get(head, owner) == owner for head, owner in pairs)
+    if not good:
+        raise DecryptionFailed(aead.REFUSED)
+
+
+def _open(keys: dict[bytes, Key | None], cells: list[Any], places: Iterable[bytes]) -> list[bytes]:
+    ciphers: dict[bytes, aead.Cipher] = {
+        head: (head, key.cipher.decrypt) for head, key in keys.items() if key is not None
+    }
+    if len(ciphers) == 1:
+        return aead.open_all(repeat(next(iter(ciphers.values()))), cells, places)
+    return aead.open_all([ciphers[cell[: aead.HEADER]] for cell in cells], cells, places)
