@@ -24,7 +24,7 @@ from compliance.crypto import atomic, chunked
 from compliance.crypto.aead import Place
 from compliance.crypto.chunked import Advance, Binding
 from compliance.crypto.keys import Keyring
-from compliance.errors import InputError, StoreError
+from compliance.errors import InputError, IntegrityError, StoreError
 
 DEFAULT_LABEL = "default"
 _LONGEST_LABEL = 200
@@ -203,9 +203,8 @@ def _check_target(path: Path) -> None:
         InputError: a link, folder or device, or in a folder that is not there.
     """
     try:
-        mode = path.lstat().st_mode if os.path.lexists(path) else None
-        there = path.parent.is_dir()
-    except (OSError, ValueError) as error:
+        there, mode = path.parent.is_dir(), _mode(path)
+    except (OSError, ValueError) as error:  # a value error where the name holds a NUL
         raise InputError(f"{path}: cannot be written ({type(error).__name__})") from None
     if not there:
         raise InputError(f"{path.parent}: no such folder; make it first")
@@ -213,6 +212,12 @@ def _check_target(path: Path) -> None:
         raise InputError(f"{path}: is a symbolic link; name the file that it leads to")
     if path.name in {"", ".."} or (mode is not None and not stat.S_ISREG(mode)):
         raise InputError(f"{path}: is no regular file; name one, or pass an open stream")
+
+
+def _mode(path: Path) -> int | None:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return path.lstat().st_mode
+    return None
 
 
 def _onto_itself(file: Any, target: Any) -> os.stat_result | None:
@@ -269,21 +274,31 @@ class _Reader(io.RawIOBase):
         return position
 
     def readinto(self, buffer: Any, /) -> int:
-        """Read into a buffer; return how many bytes, none at the end."""
+        """Read into a buffer; return how many bytes, none at the end.
+
+        What lies before a chunk that does not open is given; the next call raises.
+        """
         view = memoryview(buffer).cast("B")
-        done, left = 0, max(0, self._chunks.length - self._position)
-        while done < min(len(view), left):
-            piece = self._piece(self._position + done)[: len(view) - done]
+        view = view[: max(0, self._chunks.length - self._position)]
+        done = 0
+        while done < len(view):
+            try:
+                piece = self._piece(self._position)[: len(view) - done]
+            except IntegrityError:
+                if done:
+                    break
+                raise
             view[done : done + len(piece)] = piece
-            done += len(piece)
-        self._position += done
+            done, self._position = done + len(piece), self._position + len(piece)
         return done
 
     def readall(self) -> bytes:
         """Return everything from here to the end."""
-        rest = bytearray(max(0, self._chunks.length - self._position))
-        self.readinto(rest)
-        return bytes(rest)
+        rest = memoryview(bytearray(max(0, self._chunks.length - self._position)))
+        done = 0
+        while done < len(rest):
+            done += self.readinto(rest[done:])
+        return rest.tobytes()
 
     def _piece(self, position: int) -> memoryview:
         """Return the plaintext from a position to the end of its chunk."""
