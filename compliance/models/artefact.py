@@ -2,8 +2,8 @@
 
 An artefact is a folder ``<models>/<name>/<version>/`` with three files:
 
-- ``model.sealed``: the ciphertext of the bytes that `formats.serialise` made, bound by its
-  associated data to name, version and format;
+- ``model.sealed``: the ciphertext of the bytes that `formats.serialise` made, bound to name,
+  version and format;
 - ``manifest.json``: what the model is and where it came from, as canonical JSON (sorted keys,
   no spaces, ASCII), with the SHA-256 of the ciphertext (a digest of the plaintext would tell
   equal models apart from different ones);
@@ -46,11 +46,11 @@ _MAX_VERSION = 999_999
 
 
 class Sealer(Protocol):
-    """Encrypts with authentication; the context is associated data."""
+    """Encrypts with authentication; the ciphertext opens under the same context alone."""
 
     @property
     def key_id(self) -> str:
-        """Return the id of the key that `seal` uses, which is no secret."""
+        """Return the id of the key that `seal` used last, which is no secret."""
 
     def seal(self, data: bytes, context: Mapping[str, str]) -> bytes:
         """Return the ciphertext."""
