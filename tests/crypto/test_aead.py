@@ -1,6 +1,12 @@
 """Sealed cells: their layout, their place, and what happens to any that was touched."""
 
+import dataclasses
+import itertools
 import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -15,8 +21,10 @@ from compliance.errors import DecryptionFailed, InputError
 
 KEY = AESGCM(bytes(range(32)))
 PLACE = Place("acme", "people", "salary").encode()
-PART = st.text(max_size=6)
-PLACES = st.builds(Place, PART, PART, PART, PART, st.none() | PART)
+LENGTHS = st.integers(0, 9).map(lambda n: n.to_bytes(4, "big").decode())
+PART = st.text(st.characters(exclude_categories=()), max_size=6) | LENGTHS
+JOINED = st.lists(PART, max_size=3).map(lambda parts: "".join(parts) + "\0\0\0\1x")
+PLACES = st.builds(Place, *[PART | JOINED] * 4, st.none() | PART | JOINED)
 
 
 def opens(key, cell, place):
@@ -96,6 +104,28 @@ def test_no_two_places_are_written_alike(one, other):
     assert (one.encode() == other.encode()) is (one == other)
 
 
+def parsed(data):
+    """Return the parts that the bytes of a place hold: that there is one reading is the proof."""
+    parts = []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        parts.append(data[4 : 4 + length].decode("utf-8", "surrogatepass"))
+        data = data[4 + length :]
+    return parts
+
+
+@given(PLACES)
+def test_a_place_can_be_read_back_so_that_four_parts_are_never_five(place):
+    parts = [place.tenant, place.table, place.column, place.version]
+    assert parsed(place.encode()) == parts + ([] if place.row is None else [place.row])
+
+
+@given(PLACES, PART)
+def test_a_row_may_be_appended_to_a_place_without_one(place, row):
+    whole = dataclasses.replace(place, row=row)
+    assert dataclasses.replace(place, row=None).encode() + aead.part(row) == whole.encode()
+
+
 @pytest.mark.parametrize(
     "place",
     [
@@ -153,6 +183,49 @@ def test_a_refusal_tells_neither_the_cause_nor_the_bytes():
         messages.add(str(caught.value))
         assert caught.value.__cause__ is None
     assert len(messages) == 1
+
+
+def test_an_id_that_does_not_fit_is_refused():
+    for key_id in (-1, 2**32):
+        with pytest.raises(InputError, match="key ids"):
+            aead.header(key_id)
+
+
+def test_many_cells_are_sealed_as_one_is():
+    ciphers = [(aead.header(7), KEY.encrypt)] * 2
+    cells = aead.seal_all(ciphers, [b"a", b""], [PLACE, b"elsewhere"])
+    assert [
+        aead.open_sealed(KEY, c, p) for c, p in zip(cells, [PLACE, b"elsewhere"], strict=True)
+    ] == [b"a", b""]
+    assert {aead.key_id_of(cell) for cell in cells} == {7}
+
+
+def test_a_million_cells_share_no_nonce():
+    cells = aead.seal_all(
+        itertools.repeat((aead.header(1), lambda *_: b"")), [b""] * 10**6, itertools.repeat(PLACE)
+    )
+    assert len({cell[5:17] for cell in cells}) == len(cells) == 10**6
+
+
+def test_two_processes_after_a_fork_share_no_nonce():
+    """Each reads the operating system's generator; a counter or a seeded one would repeat."""
+    script = (
+        "import os, sys\n"
+        "from itertools import repeat\n"
+        "from compliance.crypto import aead\n"
+        "seal = lambda: aead.seal_all(repeat((aead.header(1), lambda *_: b'')), [b''] * 50_000, repeat(b''))\n"
+        "seal()\n"
+        "child = os.fork()\n"
+        "cells = seal()\n"
+        "path = sys.argv[1] + ('/child' if child == 0 else '/parent')\n"
+        "open(path, 'wb').write(b''.join(cell[5:17] for cell in cells))\n"
+        "if child: sys.exit(os.waitpid(child, 0)[1])\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-c", script, folder], check=True)
+        data = b"".join((Path(folder) / name).read_bytes() for name in ("child", "parent"))
+    assert len(data) == 12 * 100_000
+    assert len({data[i : i + 12] for i in range(0, len(data), 12)}) == 100_000
 
 
 def test_a_value_beyond_the_cipher_is_refused_before_it_is_touched():

@@ -7,7 +7,7 @@ from compliance import frames
 from compliance.controls import Call, Opening, Phase
 from compliance.crypto import columns
 from compliance.crypto.control import Unseal
-from compliance.errors import DecryptionFailed
+from compliance.errors import ConsentMissing, DecryptionFailed, KeyDestroyed
 from compliance.policy import Column, Dataset, Policy
 
 POLICY = Policy(
@@ -18,7 +18,9 @@ POLICY = Policy(
                 "id": Column(),
                 "salary": Column(encrypted=True),
                 "bonus": Column(encrypted=True),
+                "diary": Column(encrypted="subject"),
             },
+            subject_type="customer",
         )
     }
 )
@@ -58,3 +60,56 @@ def test_an_unregistered_frame_is_left_alone(ring, call):
 
 def test_it_runs_after_minimisation_and_before_the_scan():
     assert Phase.MINIMISE < Unseal.phase < Phase.SCAN
+
+
+# -- people who were erased -----------------------------------------------------------------
+
+
+@pytest.fixture
+def diaries(ring):
+    plain = frames.wrap(pa.table({"id": [1, 2, 1], "salary": [1, 2, 3], "diary": ["a", "b", "c"]}))
+    who, at = [1, 2, 1], {"table": "people", "rows": [1, 2, 1]}
+    frame = columns.encrypt(plain, ["salary"], ring, **at)
+    frame = columns.encrypt(frame, ["diary"], ring, **at, subjects=("customer", who))
+    return Opening("people", frame, subjects=who)
+
+
+def destroy(ring, who):
+    with ring.store.writing() as connection:
+        assert ring.destroy_subject(connection, "customer", who) == 1
+
+
+def test_columns_under_peoples_own_keys_are_opened_beside_the_others(ring, call, diaries):
+    call.fresh = [diaries]
+    Unseal(ring)(call)
+    assert frames.column(diaries.frame, "diary") == ["a", "b", "c"]
+    assert frames.column(diaries.frame, "salary") == [1, 2, 3]
+    assert diaries.facts == {"columns_opened": 2, "rows_erased": 0}
+
+
+def test_the_rows_of_the_erased_are_dropped_and_counted_and_the_others_delivered(
+    ring, call, diaries
+):
+    destroy(ring, 1)
+    call.fresh = [diaries]
+    Unseal(ring)(call)
+    assert list(frames.records(diaries.frame)) == [{"id": 2, "salary": 2, "diary": "b"}]
+    assert diaries.subjects == [2]
+    assert diaries.facts == {"columns_opened": 2, "rows_erased": 2}
+
+
+def test_a_call_for_which_everybody_was_erased_is_refused(ring, call, diaries):
+    destroy(ring, 1)
+    destroy(ring, 2)
+    call.fresh = [diaries]
+    with pytest.raises(ConsentMissing, match="was erased"):
+        Unseal(ring)(call)
+
+
+def test_the_destroyed_key_of_a_column_refuses_the_call(ring, call, opening, monkeypatch):
+    def gone(key_id):
+        raise KeyDestroyed(f"key {key_id} was destroyed")
+
+    monkeypatch.setattr(ring, "by_id", gone)
+    with pytest.raises(KeyDestroyed):
+        Unseal(ring)(call)

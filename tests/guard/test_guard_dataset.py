@@ -167,6 +167,30 @@ def test_a_cell_that_is_not_sealed_is_refused(sealed, cell):
         guard.training(ACTIVITY)(look)(loaded(guard, stored)())
 
 
+def test_a_person_whose_key_was_destroyed_is_left_out_and_everybody_else_is_served(open_world):
+    world = open_world.column("debt", encrypted="subject")
+    guard = world.guard()
+    stored = guard.encrypt("applicants", world.frame)
+    agreed = stored["customer_id"].astype(str).isin(world.consented())
+    erased = stored["customer_id"][agreed].iloc[0]
+    kind = guard.policy.dataset("applicants").subject_type
+    with guard.store.writing() as connection:
+        assert guard.keys.destroy_subject(connection, kind, erased) == 1
+    seen = guard.training(ACTIVITY)(look)(loaded(guard, stored)())
+    clear = world.frame.set_index("customer_id")["debt"]
+    assert erased not in set(seen["customer_id"])
+    assert seen["debt"].tolist() == clear[seen["customer_id"]].tolist()
+    assert world.last("training.opened")["facts"]["rows_erased"] == 1
+
+
+def test_the_guard_seals_missing_values_and_lengths_where_it_is_asked_to(open_world):
+    guard = open_world.column("debt", encrypted=True).guard()
+    frame = open_world.frame.astype({"debt": object})
+    frame.loc[frame.index[0], "debt"] = None
+    stored = guard.encrypt("applicants", frame, nulls="seal", pad=64)
+    assert {len(cell) for cell in stored["debt"]} == {33 + 64}
+
+
 def test_an_encrypted_column_outside_the_purpose_is_dropped_unopened(open_world):
     world = open_world.column("debt", encrypted=True, purposes=["customer-support"])
     guard = world.guard()

@@ -70,9 +70,9 @@ SABOTAGES = (
     Sabotage(
         3,
         "a-swapped-cell-opens",
-        "crypto/aead.py",
-        "parts += [] if self.row is None else [self.row.encode()]",
-        "parts += []",
+        "crypto/columns.py",
+        "return [place + part for part in compress(parts, mask)]",
+        "return [place for part in compress(parts, mask)]",
         "tests/guard/test_guard_dataset.py::test_cells_swapped_between_people_are_refused",
     ),
     Sabotage(
