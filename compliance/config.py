@@ -29,6 +29,8 @@ class Settings:
         audits: the folder of plans.
         home: our own files: keys, models, reports; made with mode 0700.
         database: SQLAlchemy URL of the audit store; empty means SQLite in ``home``.
+        master: which master key wraps the domain keys: ``file``, ``file:PATH``, ``keyring:NAME``,
+            ``hpke:PATH``, ``vault:MOUNT/KEYNAME``, ``aws-kms:KEY`` or ``gcp-kms:projects/...``.
         tenant: a name bound into keys, ciphertexts and the trail; one database holds one tenant.
         identity: who acts: ``os``, or ``asserted:NAME`` where a scheduler vouches for NAME.
         acting_as: on whose behalf; needs the role ``impersonate``.
@@ -39,6 +41,7 @@ class Settings:
     audits: Path = Path("audits")
     home: Path = Path(".compliance")
     database: str = field(default="", repr=False)  # it may hold a password
+    master: str = "file"
     tenant: str = "default"
     identity: str = "os"
     acting_as: str = ""

@@ -101,6 +101,14 @@ def test_a_typo_in_the_environment_or_in_a_flag_is_an_error(tmp_path):
         load(tmp_path, tennant="x")
 
 
+def test_the_master_key_is_a_file_unless_it_is_said(tmp_path):
+    assert load(tmp_path).master == "file"
+    assert (
+        load(tmp_path, {"COMPLIANCE_MASTER": "vault:transit/domain"}).master
+        == "vault:transit/domain"
+    )
+
+
 def test_variables_that_are_no_settings_are_left_alone(tmp_path):
     environ = {
         f"COMPLIANCE_{name}": "x" for name in ("PASSPHRASE", "REQUIRE", "TEST_DATA", "DEBUG")

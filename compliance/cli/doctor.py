@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import stat
@@ -139,25 +138,31 @@ def _policy(folder: Path) -> Item:
 
 
 def _keys(settings: Settings) -> Item:
-    """Look at the key file; without one, a database that holds keys already is locked."""
-    from compliance.crypto import master
+    """Look at the master key; without one, a database that holds keys already is locked.
 
-    path = settings.key_file
-    secret = os.environ.get("COMPLIANCE_PASSPHRASE")
+    A key on a server is not asked for: `compliance keys init` tries it.
+    """
+    from compliance.crypto import providers
+
     try:
-        if not os.path.lexists(path):
+        if not providers.has_master(settings):
             return _no_keys(settings)
-        master.load(path, (lambda: secret) if secret else None)
+        key = providers.open_master(settings)
+        return Item("keys", "ok", str(providers.master_path(settings) or key.name))
+    except MissingExtra as error:
+        mend = f"pip install '{DISTRIBUTION}[{error.extra}]'"
+        return Item("keys", "broken", f"{error.package} is not installed", mend)
     except ComplianceError as error:
-        return Item("keys", "broken", str(error), _mend_keys(path, str(error)))
-    return Item("keys", "ok", str(path))
+        return Item("keys", "broken", str(error), _mend_keys(settings, str(error)))
 
 
 def _no_keys(settings: Settings) -> Item:
-    path = settings.key_file
+    from compliance.crypto.providers import master_path
+
+    where = master_path(settings) or settings.master
     if _holds_keys(settings.database_url):
-        return Item("keys", "broken", f"no {path}", f"restore {path} from its copy")
-    return Item("keys", "missing", f"no {path}", "compliance keys init")
+        return Item("keys", "broken", f"no {where}", f"restore {where} from its copy")
+    return Item("keys", "missing", f"no {where}", "compliance keys init")
 
 
 def _holds_keys(url: str) -> bool:
@@ -171,13 +176,17 @@ def _holds_keys(url: str) -> bool:
         return False
 
 
-def _mend_keys(path: Path, problem: str) -> str:
-    with contextlib.suppress(OSError):
-        if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+def _mend_keys(settings: Settings, problem: str) -> str:
+    from compliance.crypto.providers import master_path
+
+    path = None
+    with contextlib.suppress(ComplianceError, OSError):
+        path = master_path(settings)
+        if path and path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
             return f"chmod 600 {path}"
     if "passphrase" in problem:
         return "export COMPLIANCE_PASSPHRASE=..."
-    return f"restore {path} from its copy"
+    return f"restore {path} from its copy" if path else "correct COMPLIANCE_MASTER"
 
 
 def _database(url: str) -> Item:

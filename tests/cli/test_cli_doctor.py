@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from importlib import metadata
 
 import pytest
@@ -159,6 +160,41 @@ def test_a_passphrase_that_is_missing_or_wrong_is_asked_for(cli, doctor, project
         code, items = doctor()
         assert code == 1
         assert items["keys"]["mend"] == "export COMPLIANCE_PASSPHRASE=..."
+
+
+def test_a_master_key_on_a_server_is_named_and_not_asked(doctor, project, monkeypatch):
+    monkeypatch.setenv("COMPLIANCE_MASTER", "vault:transit/domain")
+    monkeypatch.setenv("VAULT_ADDR", "https://127.0.0.1:1")
+    items = doctor()[1]
+    assert items["keys"]["state"] == "ok"
+    assert items["keys"]["detail"] == "vault:https://127.0.0.1:1/transit/domain"
+
+
+@pytest.mark.parametrize(
+    ("master", "state", "mend"),
+    [
+        ("file:other.json", "missing", "compliance keys init"),
+        ("hpke:pair.pem", "missing", "compliance keys init"),
+        ("valt:transit/domain", "broken", "correct COMPLIANCE_MASTER"),
+        ("vault:transit", "broken", "correct COMPLIANCE_MASTER"),
+    ],
+)
+def test_another_master_key_that_is_missing_or_misnamed(
+    doctor, project, monkeypatch, master, state, mend
+):
+    monkeypatch.setenv("COMPLIANCE_MASTER", master)
+    monkeypatch.setenv("VAULT_ADDR", "https://127.0.0.1:1")
+    items = doctor()[1]
+    assert (items["keys"]["state"], items["keys"]["mend"]) == (state, mend)
+
+
+def test_a_master_key_whose_library_is_missing_names_the_extra(doctor, project, monkeypatch):
+    monkeypatch.setenv("COMPLIANCE_MASTER", "vault:transit/domain")
+    monkeypatch.setenv("VAULT_ADDR", "https://127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "hvac", None)
+    code, items = doctor()
+    assert code == 1
+    assert items["keys"]["mend"] == "pip install 'compliance-toolkit[vault]'"
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:hunter2@127.0.0.1:1/db", "nonsense:hunter2"])

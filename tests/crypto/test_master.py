@@ -107,6 +107,79 @@ def test_a_passphrase_is_not_asked_for_where_none_is_needed(path):
     assert len(master.load(path, lambda: pytest.fail("asked"))) == 32
 
 
+# -- several keys, one document -------------------------------------------------------------------
+
+
+def _masters(count):
+    keys = tuple(bytes([number]) * 32 for number in range(count))
+    return master.Masters(keys, master.fingerprint(keys[0]))
+
+
+@pytest.mark.parametrize("passphrase", [None, PASSPHRASE], ids=["open", "protected"])
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_a_document_gives_back_its_keys_in_their_order(count, passphrase):
+    masters = _masters(count)
+    text = master.encode(masters, passphrase)
+    assert master.decode(text, "here", lambda: PASSPHRASE) == masters
+    assert master.protected(text) == bool(passphrase)
+    assert (master._encode(masters.current) in text.decode()) == (count == 1 and not passphrase)
+    assert master._encode(masters.current) not in repr(masters)
+
+
+def test_keys_are_found_by_fingerprint_and_the_last_one_wraps():
+    masters = _masters(3)
+    assert [masters.find(name) for name in masters.fingerprints] == list(masters.keys)
+    assert masters.find("00000000") is None
+    assert masters.current == masters.keys[-1]
+
+
+def test_a_fingerprint_never_changes():
+    """It stands in the database beside every domain key."""
+    assert master.fingerprint(bytes(range(32))) == "d0fd98b6"
+
+
+def test_a_fresh_key_takes_no_fingerprint_that_is_taken(monkeypatch):
+    offered = iter([b"a" * 32, b"b" * 32])
+    monkeypatch.setattr(master.secrets, "token_bytes", lambda _size: next(offered))
+    assert master.fresh((master.fingerprint(b"a" * 32),)) == b"b" * 32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 3},
+        {"version": []},
+        {"first": None},
+        {"ids": []},
+        {"ids": ["00000000"]},
+        {"ids": "7d3f"},
+        {"key": ""},
+        {"key": "AAAA"},
+    ],
+    ids=str,
+)
+def test_a_document_of_several_keys_with_a_wrong_part_is_refused(change):
+    document = json.loads(master.encode(_masters(2))) | change
+    with pytest.raises(ConfigurationError, match="here: not a master key file"):
+        master.decode(json.dumps(document).encode(), "here")
+
+
+@pytest.mark.parametrize("change", [{"first": "00000000"}, {"ids": []}, {"more": 1}], ids=str)
+def test_what_a_protected_document_says_is_bound_to_its_keys(change):
+    document = json.loads(master.encode(_masters(2), PASSPHRASE)) | change
+    with pytest.raises(DecryptionFailed):
+        master.decode(json.dumps(document).encode(), "here", lambda: PASSPHRASE)
+
+
+def test_a_replaced_file_is_whole_private_and_alone(path):
+    master.create(path)
+    path.with_name(f".{path.name}.new").write_text("left by a process that was killed")
+    text = master.encode(_masters(2))
+    master.replace(path, text)
+    assert (path.read_bytes(), mode(path), list(path.parent.iterdir())) == (text, 0o600, [path])
+    assert master.load(path) == _masters(2).current
+
+
 # -- what may be wrong with a file ---------------------------------------------------------------
 
 
