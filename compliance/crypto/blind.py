@@ -191,7 +191,9 @@ def _digits(text: str) -> str:
 
 def _code(text: str) -> str:
     """Keep letters and digits, folded: IBAN, number plates, passports."""
-    return "".join(c for c in _folded(text) if not _is_spacing(c))
+    for _ in range(2):  # without what stood between, two characters may compose
+        text = "".join(c for c in _folded(text) if not _is_spacing(c))
+    return text
 
 
 def _is_spacing(character: str) -> bool:
