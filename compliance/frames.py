@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compliance._parquet import Encryption, encryption
 from compliance.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
@@ -288,7 +289,8 @@ def read(path: Path | str) -> Frame:
     """Read a CSV, Parquet or JSONL file into Arrow.
 
     Raises:
-        InputError: no such file, an unknown suffix, or a content that does not parse.
+        InputError: no such file, an unknown suffix, a content that does not parse, or an
+            encrypted Parquet file, which needs its keys.
     """
     import narwhals.exceptions as nwe
     import pyarrow as pa
@@ -297,6 +299,8 @@ def read(path: Path | str) -> Frame:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     kind = kind_of(path)
+    if kind == "parquet":
+        _refuse_encrypted(path)
     try:
         return wrap(_READERS[kind](path))
     except (
@@ -321,6 +325,16 @@ def _csv(path: Path) -> Any:
     if any(pa.types.is_binary(kind) for kind in table.schema.types):
         raise pa.ArrowInvalid("not UTF-8")  # Arrow falls back to bytes, which no scan would read
     return table
+
+
+def _refuse_encrypted(path: Path) -> None:
+    """Look before pyarrow does: it can end the process on such a file (compliance._parquet)."""
+    found = encryption(path)
+    if found is not Encryption.PLAIN:
+        raise InputError(
+            f"{path}: an encrypted Parquet file ({found.value}); "
+            "open it with compliance.crypto.parquet.read and its keys, and hand in the table"
+        )
 
 
 def _parquet(path: Path) -> Any:
