@@ -29,9 +29,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from compliance import frames
-from compliance.crypto import aead, values
+from compliance.crypto import values
 from compliance.crypto.keys import Key, Keyring
-from compliance.crypto.subkeys import derive
+from compliance.crypto.subkeys import derive, joined
 from compliance.errors import DecryptionFailed, InputError
 from compliance.frames import Frame
 
@@ -157,8 +157,8 @@ def _cipher(key: Key, ring: Keyring, space: str) -> AESSIV:
 
 
 def _bound(header: bytes, ring: Keyring, space: str) -> list[bytes]:
-    """Return the associated data: S2V keeps the parts of its vector apart by itself."""
-    return [header, aead.part(ring.tenant), aead.part(space)]
+    """Return the associated data, two parts that S2V keeps apart."""
+    return [header, joined(ring.tenant, space)]
 
 
 def _raw(cell: Any) -> bytes:

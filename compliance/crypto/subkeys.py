@@ -6,7 +6,6 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from compliance.crypto import aead
 from compliance.crypto.keys import Key, Keyring
 from compliance.crypto.tables import WrappedKey
 
@@ -31,7 +30,8 @@ def derive(key: Key, purpose: str, *parts: str, length: int = 32) -> bytes:
 
 def joined(*parts: str) -> bytes:
     """Return the parts, each with its length before it; no two lists of parts are alike."""
-    return b"".join(map(aead.part, parts))
+    encoded = (part.encode("utf-8", "surrogatepass") for part in parts)
+    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
 
 
 def live_keys(ring: Keyring, kind: str, name: str) -> list[Key]:

@@ -60,7 +60,7 @@ def test_a_cell_has_the_documented_layout(ring):
     assert hidden[:5] == header
     assert len(hidden) == siv.OVERHEAD + len(b"sana")
     cipher = AESSIV(derive(key, "join AES-SIV", "default", "people", length=64))
-    bound = [header, b"\0\0\0\x07default", b"\0\0\0\x06people"]
+    bound = [header, b"\0\0\0\x07default\0\0\0\x06people"]
     assert cipher.decrypt(hidden[5:], bound) == b"sana"
 
 
@@ -134,7 +134,7 @@ def test_a_key_of_another_kind_does_not_open_what_was_made_with_it(ring):
     key = ring.named("column", "people")
     header = b"\x03" + key.id.to_bytes(4, "big")
     cipher = AESSIV(derive(key, "join AES-SIV", "default", "people", length=64))
-    forged = header + cipher.encrypt(b"sana", [header, b"\0\0\0\x07default", b"\0\0\0\x06people"])
+    forged = header + cipher.encrypt(b"sana", [header, b"\0\0\0\x07default\0\0\0\x06people"])
     refused(ring, forged)
 
 
