@@ -30,7 +30,7 @@ CHUNK = 16_384
 TAG = 16
 PREFIX = 56  # salt and commitment
 _SEALED = CHUNK + TAG
-_RUN = 16  # chunks in a buffer: what fits the second cache of a core is fastest
+_RUN = 64  # chunks in a buffer: 1 MiB; page caches take large writes at less cost
 _SALT = 24
 _PROTOCOL = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00"
 

@@ -26,8 +26,8 @@ LENGTHS = [
     CHUNK,
     CHUNK + 1,
     3 * CHUNK,
-    17 * CHUNK,
-    16 * CHUNK - 1,
+    65 * CHUNK,
+    64 * CHUNK - 1,
     300_007,
 ]
 
@@ -337,7 +337,7 @@ def test_a_target_that_fails_or_does_not_block_is_told(memory):
 
 
 def test_progress_is_told_in_bytes_of_the_source(memory):
-    said, data = [], bytes(40 * CHUNK)
+    said, data = [], bytes(200 * CHUNK)
     target = io.BytesIO()
     chunked.seal(io.BytesIO(data), target, memory, BINDING, said.append)
     assert said == sorted(said)
