@@ -119,6 +119,8 @@ class VaultTransit(Remote):
             namespace=self._namespace or None,
             timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
         )
+        if self._address.startswith("https:"):  # no redirect takes token and key to plain http
+            client.session.adapters.pop("http://", None)
         if not client.token:
             raise AccessDenied(f"{self.name}: no token; set VAULT_TOKEN, or run `vault login`")
         return client

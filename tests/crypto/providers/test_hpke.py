@@ -1,11 +1,15 @@
 """HPKE recipients: only the right private key, the right purpose and whole bytes open."""
 
 import hashlib
+import hmac
 import stat
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import hpke as rfc9180
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem, x25519
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -107,6 +111,46 @@ def test_the_header_is_the_suite_of_rfc_9180_and_the_rest_its_output():
     assert suite.decrypt(sealed[7:], key, b"info") == b"data"
     ours = sealed[:7] + suite.encrypt(b"theirs", key.public_key(), b"info")
     assert open_with(X25519, ours, b"info") == b"theirs"
+
+
+def _open_by_the_rfc(private, enc, ciphertext, info, aad, aead, size):
+    """Return the plaintext, after the text of RFC 9180 (sections 4 and 5.1), X25519 and SHA-256."""
+
+    def extract(suite, salt, label, value):
+        return hmac.digest(salt, b"HPKE-v1" + suite + label + value, "sha256")
+
+    def expand(suite, key, label, value, length):
+        text = length.to_bytes(2, "big") + b"HPKE-v1" + suite + label + value
+        return HKDFExpand(hashes.SHA256(), length, text).derive(key)
+
+    kem, suite = b"KEM\0\x20", b"HPKE\0\x20\0\x01" + aead
+    shared = private.exchange(x25519.X25519PublicKey.from_public_bytes(enc))
+    both = enc + private.public_key().public_bytes_raw()
+    secret = expand(kem, extract(kem, b"", b"eae_prk", shared), b"shared_secret", both, 32)
+    context = (
+        b"\0" + extract(suite, b"", b"psk_id_hash", b"") + extract(suite, b"", b"info_hash", info)
+    )
+    secret = extract(suite, secret, b"secret", b"")
+    cipher = AESGCM(expand(suite, secret, b"key", context, size))
+    return cipher.decrypt(expand(suite, secret, b"base_nonce", context, 12), ciphertext, aad)
+
+
+def test_the_reading_of_the_rfc_is_right_by_its_own_vector():
+    """RFC 9180, appendix A.1.1, sequence number 0."""
+    scalar = "4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8"
+    enc = "37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431"
+    sealed = (
+        "f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a"
+    )
+    key = x25519.X25519PrivateKey.from_private_bytes(bytes.fromhex(scalar))
+    parts = bytes.fromhex(enc), bytes.fromhex(sealed), b"Ode on a Grecian Urn", b"Count-0"
+    assert _open_by_the_rfc(key, *parts, b"\0\x01", 16) == b"Beauty is truth, truth beauty"
+
+
+def test_what_we_seal_opens_by_the_text_of_the_rfc():
+    sealed = seal_to(public_of(X25519), b"data", b"info")
+    key = load_pem_private_key(X25519, None)
+    assert _open_by_the_rfc(key, sealed[7:39], sealed[39:], b"info", b"", b"\0\x02", 32) == b"data"
 
 
 def test_half_of_a_hybrid_does_not_open_what_the_whole_does():

@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+import requests
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from compliance.crypto import providers
@@ -139,6 +140,15 @@ def test_an_address_where_keys_would_travel_in_the_clear_is_refused(monkeypatch,
     monkeypatch.setenv("VAULT_ADDR", address)
     with pytest.raises(ConfigurationError, match="https://"):
         VaultTransit("transit/domain")
+
+
+def test_no_redirect_leads_from_tls_to_plain_http(vault, monkeypatch):
+    plain = vault.url
+    monkeypatch.setenv("VAULT_ADDR", plain.replace("http:", "https:"))
+    session = VaultTransit("transit/domain")._client().session
+    with pytest.raises(requests.exceptions.InvalidSchema):
+        session.post(f"{plain}/v1/transit/encrypt/domain", json={})
+    assert vault.requests == []
 
 
 def test_without_an_address_it_says_which_variable(monkeypatch):
