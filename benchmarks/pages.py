@@ -1,13 +1,12 @@
 """Sealed pages in GB/s of CPU: whole Arrow columns beside their floors, Fernet and our cells.
 
-Run: ``python benchmarks/pages.py``. One core, CPU time, best of seven (where
-results are kept: the median), all in one run. A text
+Run: ``python benchmarks/pages.py``. One core, CPU time, best of seven, all in one run. A text
 column of 2,000,000 cells of 50 bytes, a column of 64-bit integers of the same size, and a table
 of both, each through the public functions: full validation of the Arrow data is included both
 ways. GB are 10^9 bytes of values. The floors are AES-256-GCM of `cryptography` from one buffer
-into another that is reused, and a copy. "kept" keeps every result, so that each call pays the
-system for fresh memory, which may cost more than all else; the other rows let it go, so that
-Arrow's pool gives it again.
+into another that is reused, and a copy. Rows marked "kept" keep every result and show the median:
+each call pays the system for fresh memory, which may cost more than all else. The other rows let
+their results go, so that Arrow's pool gives the memory again.
 """
 
 import base64

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance.crypto import pages
 from compliance.crypto.aead import Place
 from compliance.crypto.keys import Keyring
 from compliance.errors import DecryptionFailed, InputError, KeyDestroyed, MissingExtra
+from compliance.store import Store
 
 UTC = dt.UTC
 DAY = dt.date(2024, 2, 29)
@@ -58,6 +59,15 @@ VALUES = {
     "uuid": pa.array([b"0123456789abcdef", None], pa.uuid()),
     "empty": pa.array([], pa.string()),
 }
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory):
+    """Share one keyring: no test here changes a key of another."""
+    folder = tmp_path_factory.mktemp("ring")
+    store = Store.open(f"sqlite:///{folder / 'keys.db'}")
+    yield Keyring.open(store, folder / "master.json")
+    store.close()
 
 
 def there_and_back(values, ring, **place):
@@ -152,7 +162,6 @@ cells = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(cells, max_size=4), st.data())
 def test_any_table_sliced_anywhere_comes_back(ring, columns, draw):
     rows = min(map(len, columns), default=0)
@@ -296,7 +305,8 @@ def test_ten_thousand_pages_share_no_salt_also_across_a_fork(ring):
 # -- erasure -------------------------------------------------------------------------------
 
 
-def test_cells_of_an_erased_subject_stay_shut_in_an_archived_page(ring, store):
+def test_cells_of_an_erased_subject_stay_shut_in_an_archived_page(store, key_file):
+    ring = Keyring.open(store, key_file)
     place = Place(ring.tenant, "people", "email")
     sealed = [ring.seal(ring.subject("person", n), b"mail %d" % n, place) for n in (1, 2)]
     archive = pages.seal_column(sealed, ring, table="people", column="email")
@@ -308,8 +318,8 @@ def test_cells_of_an_erased_subject_stay_shut_in_an_archived_page(ring, store):
         ring.open_sealed(gone, place)
 
 
-def test_a_page_under_a_destroyed_key_is_refused(ring, store, key_file):
-    page = pages.seal_column(["x"], ring, table="t", column="c")
+def test_a_page_under_a_destroyed_key_is_refused(store, key_file):
+    page = pages.seal_column(["x"], Keyring.open(store, key_file), table="t", column="c")
     gone = "UPDATE compliance_key SET wrapped = NULL, destroyed = '2026-01-01' WHERE id = :id"
     with store.writing() as connection:
         connection.execute(sa.text(gone), {"id": pages.key_id_of(page)})

@@ -12,14 +12,25 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compliance.crypto import pages
+from compliance.crypto.keys import Keyring
 from compliance.crypto.pagestream import LARGEST_PAGE, PageReader, PageWriter
 from compliance.errors import ComplianceError, DecryptionFailed, InputError, StoreError
+from compliance.store import Store
 
 SCHEMA = pa.schema([("id", pa.int64()), ("email", pa.string())])
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory):
+    """Share one keyring: no test here changes a key of another."""
+    folder = tmp_path_factory.mktemp("ring")
+    store = Store.open(f"sqlite:///{folder / 'keys.db'}")
+    yield Keyring.open(store, folder / "master.json")
+    store.close()
 
 
 def rows(start, count=3):
@@ -83,7 +94,7 @@ def test_rows_of_any_library_are_written(ring, make):
     assert opened(file.getvalue(), ring, table="t").to_pydict() == {"id": [1, 2]}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 40), max_size=5), st.integers(1, 2_000))
 def test_any_rows_in_pages_of_any_size_come_back(ring, counts, size):
     tables = [rows(10 * n, count) for n, count in enumerate(counts)]
@@ -317,8 +328,8 @@ with PageWriter(path, Keyring.open(Store.open(url), Path(key)), table="people",
 """
 
 
-def test_a_writer_that_is_killed_leaves_what_was_there(ring, sqlite_url, key_file, tmp_path):
-    path = tmp_path / "people.pages"
+def test_a_writer_that_is_killed_leaves_what_was_there(store, sqlite_url, key_file, tmp_path):
+    ring, path = Keyring.open(store, key_file), tmp_path / "people.pages"
     write_file(path, ring, rows(0))
     command = [sys.executable, "-c", KILLED, sqlite_url, str(key_file), str(path)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
