@@ -11,7 +11,9 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress, repeat
+from operator import add, call
 from typing import Any, Literal
 
 from compliance import frames
@@ -60,17 +62,18 @@ def encrypt(
     if nulls not in {"keep", "seal"}:
         raise InputError("nulls is 'keep' or 'seal'")
     parts = _parts(frame, rows)
-    owners = None if subjects is None else _owner_ciphers(frame, ring, subjects)
+    owners = None if subjects is None else _owner_keys(frame, ring, subjects)
     for name in names:
         cells = _values(frame, name)
         mask = [nulls == "seal" or cell is not None for cell in cells]
         plain = _encoded(cells, nulls, pad)
-        if owners is None:
-            ciphers: Iterable[aead.Cipher] = repeat(_column_cipher(ring, table, name, len(plain)))
-        else:
-            ciphers = compress(owners, mask)
         place = aead.Place(ring.tenant, table, name, version).encode()
-        sealed = aead.seal_all(ciphers, plain, _places(place, parts, mask))
+        bound = None if parts is None else list(compress(parts, mask))
+        if owners is None:
+            key = _column_key(ring, table, name, len(plain))
+            sealed = _seal(key, plain, place, bound)
+        else:
+            sealed = _seal_each(list(compress(owners, mask)), plain, place, bound)
         frame = _put(frame, name, _spread(sealed, mask))
     return frame
 
@@ -151,7 +154,8 @@ def open_columns(
             erased |= lost
             mask = [there and i not in lost for i, there in enumerate(mask)]
         place = aead.Place(ring.tenant, table, name, version).encode()
-        plain = _open(keys, list(compress(cells, mask)), _places(place, parts, mask))
+        bound = None if parts is None else list(compress(parts, mask))
+        plain = _open(keys, list(compress(cells, mask)), place, bound)
         frame = _put(frame, name, _spread(values.decode_all(plain), mask))
     return Opened(frame, sorted(erased))
 
@@ -201,9 +205,10 @@ def _raw(value: Any) -> bytes:
 def _put(frame: Frame, name: str, items: list[Any]) -> Frame:
     """Return the frame with the column replaced; the libraries' own errors would quote a cell."""
     try:
-        if frame.implementation.is_pyarrow() and any(type(v) is int and v >= 2**63 for v in items):
+        try:
+            return frames.with_column(frame, name, items)
+        except OverflowError:
             return _put_unsigned(frame, name, items)
-        return frames.with_column(frame, name, items)
     except Exception:  # noqa: BLE001  each library has errors of its own
         raise InputError(
             f"column {name!r} holds what a column of this library cannot, such as values of "
@@ -232,16 +237,12 @@ def _spread(items: list[Any], mask: list[bool]) -> list[Any]:
 
 
 def _parts(frame: Frame, rows: Sequence[object] | None) -> list[bytes] | None:
+    """Return what each row adds to a place: nothing where its key is missing."""
     if rows is None:
         return None
     _one_each(frame, rows, "row keys")
-    return [b"" if row is None else aead.part(_identity(row)) for row in rows]
-
-
-def _places(place: bytes, parts: list[bytes] | None, mask: list[bool]) -> Iterable[bytes]:
-    if parts is None:
-        return repeat(place)
-    return [place + part for part in compress(parts, mask)]
+    parts = aead.encode_parts(_identities(rows))
+    return [b"" if row is None else part for row, part in zip(rows, parts, strict=True)]
 
 
 def _one_each(frame: Frame, items: Sequence[object], what: str) -> None:
@@ -249,19 +250,22 @@ def _one_each(frame: Frame, items: Sequence[object], what: str) -> None:
         raise InputError(f"{len(items)} {what} for {len(frame)} rows")
 
 
-def _identity(value: object) -> str:
-    """Return `identity_text`, at once for the types that keys mostly have."""
-    if type(value) is int:
-        return str(value)
-    return str.strip(value) if type(value) is str else identity_text(value)
+def _identities(identifiers: Sequence[object]) -> list[str]:
+    """Return `identity_text` of each, in bulk for the types that identifiers mostly have."""
+    kinds = set(map(type, identifiers))
+    if kinds == {int}:
+        return list(map(str, identifiers))
+    if kinds == {str}:
+        return list(map(str.strip, identifiers))  # type: ignore[arg-type]  # all are text
+    return list(map(identity_text, identifiers))
 
 
 # -- keys ---------------------------------------------------------------------------------
 
 
-def _identities(frame: Frame, identifiers: Sequence[object]) -> list[str]:
+def _people(frame: Frame, identifiers: Sequence[object]) -> list[str]:
     _one_each(frame, identifiers, "subjects")
-    texts = [_identity(identifier) for identifier in identifiers]
+    texts = _identities(identifiers)
     suspects = (i for i, text in enumerate(texts) if text in _MISSING)
     missing = sum(not texts[i] or not isinstance(identifiers[i], str) for i in suspects)
     if missing:
@@ -272,32 +276,27 @@ def _identities(frame: Frame, identifiers: Sequence[object]) -> list[str]:
     return texts
 
 
-def _owner_ciphers(frame: Frame, ring: Keyring, subjects: Subjects) -> list[aead.Cipher]:
-    """Return the cipher of each row's subject; one that has no key yet gets it here."""
+def _owner_keys(frame: Frame, ring: Keyring, subjects: Subjects) -> list[Key]:
+    """Return the key of each row's subject; one that has none yet gets it here."""
     kind, identifiers = subjects
-    texts = _identities(frame, identifiers)
+    texts = _people(frame, identifiers)
     unique = list(dict.fromkeys(texts))
-    keys = zip(unique, ring.subjects(kind, unique), strict=True)
-    ciphers = {text: _sealing(key) for text, key in keys}
-    return [ciphers[text] for text in texts]
+    keys = dict(zip(unique, ring.subjects(kind, unique), strict=True))
+    return [keys[text] for text in texts]
 
 
 def _owner_names(frame: Frame, ring: Keyring, subjects: Subjects) -> list[str]:
     """Return the name that the key of each row's subject has, without making any key."""
     kind, identifiers = subjects
-    texts = _identities(frame, identifiers)
+    texts = _people(frame, identifiers)
     unique = list(dict.fromkeys(texts))
     names = dict(zip(unique, ring.references(kind, list(unique)), strict=True))
     return [names[text] for text in texts]
 
 
-def _column_cipher(ring: Keyring, table: str, name: str, count: int) -> aead.Cipher:
+def _column_key(ring: Keyring, table: str, name: str, count: int) -> Key:
     key = ring.column(table, name)
-    return _sealing(ring.reserve(key, count) if count else key)
-
-
-def _sealing(key: Key) -> aead.Cipher:
-    return aead.header(key.id), key.cipher.encrypt
+    return ring.reserve(key, count) if count else key
 
 
 def _opening_keys(
@@ -342,10 +341,41 @@ def _require_expected(
         raise DecryptionFailed(aead.REFUSED)
 
 
-def _open(keys: dict[bytes, Key | None], cells: list[Any], places: Iterable[bytes]) -> list[bytes]:
-    ciphers: dict[bytes, aead.Cipher] = {
-        head: (head, key.cipher.decrypt) for head, key in keys.items() if key is not None
-    }
+# -- ciphers ------------------------------------------------------------------------------
+
+
+def _seal(key: Key, plain: list[bytes], place: bytes, parts: list[bytes] | None) -> list[bytes]:
+    head = aead.header(key.id)
+    bound = _bound(head + place, parts)
+    return aead.seal_all(partial(map, key.cipher.encrypt), repeat(head), plain, bound)
+
+
+def _seal_each(
+    keys: list[Key], plain: list[bytes], place: bytes, parts: list[bytes] | None
+) -> list[bytes]:
+    made = {key.id: (aead.header(key.id), key.cipher.encrypt) for key in keys}
+    heads, ciphers = [made[key.id][0] for key in keys], [made[key.id][1] for key in keys]
+    return aead.seal_all(partial(map, call, ciphers), heads, plain, _each(heads, place, parts))
+
+
+def _open(
+    keys: dict[bytes, Key | None], cells: list[Any], place: bytes, parts: list[bytes] | None
+) -> list[bytes]:
+    ciphers = {head: key.cipher.decrypt for head, key in keys.items() if key is not None}
     if len(ciphers) == 1:
-        return aead.open_all(repeat(next(iter(ciphers.values()))), cells, places)
-    return aead.open_all([ciphers[cell[: aead.HEADER]] for cell in cells], cells, places)
+        ((head, decrypt),) = ciphers.items()
+        return aead.open_all(partial(map, decrypt), cells, _bound(head + place, parts))
+    heads = [cell[: aead.HEADER] for cell in cells]
+    each = partial(map, call, [ciphers[head] for head in heads])
+    return aead.open_all(each, cells, _each(heads, place, parts))
+
+
+def _bound(start: bytes, parts: list[bytes] | None) -> Iterable[bytes]:
+    """Return the associated data of cells under one key: the row, where known, comes last."""
+    return repeat(start) if parts is None else map(start.__add__, parts)
+
+
+def _each(heads: list[bytes], place: bytes, parts: list[bytes] | None) -> Iterable[bytes]:
+    """Return the associated data of cells under keys of their own."""
+    places = repeat(place) if parts is None else map(place.__add__, parts)
+    return map(add, heads, places)

@@ -181,7 +181,7 @@ _WRITERS: tuple[tuple[type, Callable[[Any], bytes]], ...] = (
     (uuid.UUID, lambda v: b"u" + v.bytes),
 )
 _BULK: dict[type, Callable[[Sequence[Any]], list[bytes]]] = {
-    str: lambda values: [b"s" + value.encode("utf-8", "surrogatepass") for value in values],
+    str: lambda values: [("s" + value).encode("utf-8", "surrogatepass") for value in values],
     int: lambda values: [_int(value) for value in values],
     float: lambda values: [_FLOAT.pack(b"f", value) for value in values],
     bytes: lambda values: [b"y" + value for value in values],

@@ -1,11 +1,12 @@
 """Sealed cells: their layout, their place, and what happens to any that was touched."""
 
 import dataclasses
-import itertools
 import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -192,18 +193,25 @@ def test_an_id_that_does_not_fit_is_refused():
 
 
 def test_many_cells_are_sealed_as_one_is():
-    ciphers = [(aead.header(7), KEY.encrypt)] * 2
-    cells = aead.seal_all(ciphers, [b"a", b""], [PLACE, b"elsewhere"])
-    assert [
-        aead.open_sealed(KEY, c, p) for c, p in zip(cells, [PLACE, b"elsewhere"], strict=True)
-    ] == [b"a", b""]
+    head, places = aead.header(7), [PLACE, b"elsewhere"]
+    bound = [head + place for place in places]
+    cells = aead.seal_all(partial(map, KEY.encrypt), repeat(head), [b"a", b""], bound)
+    opened = [aead.open_sealed(KEY, *each) for each in zip(cells, places, strict=True)]
+    assert opened == aead.open_all(partial(map, KEY.decrypt), cells, bound) == [b"a", b""]
     assert {aead.key_id_of(cell) for cell in cells} == {7}
 
 
+def test_a_value_beyond_the_cipher_among_many_is_refused():
+    def too_long(*_):
+        raise OverflowError
+
+    with pytest.raises(InputError, match="2 GiB"):
+        aead.seal_all(partial(map, too_long), repeat(b""), [b""], repeat(b""))
+
+
 def test_a_million_cells_share_no_nonce():
-    cells = aead.seal_all(
-        itertools.repeat((aead.header(1), lambda *_: b"")), [b""] * 10**6, itertools.repeat(PLACE)
-    )
+    bound = repeat(aead.header(1) + PLACE)
+    cells = aead.seal_all(partial(map, KEY.encrypt), repeat(aead.header(1)), [b""] * 10**6, bound)
     assert len({cell[5:17] for cell in cells}) == len(cells) == 10**6
 
 
@@ -212,8 +220,10 @@ def test_two_processes_after_a_fork_share_no_nonce():
     script = (
         "import os, sys\n"
         "from itertools import repeat\n"
+        "from cryptography.hazmat.primitives.ciphers.aead import AESGCM\n"
         "from compliance.crypto import aead\n"
-        "seal = lambda: aead.seal_all(repeat((aead.header(1), lambda *_: b'')), [b''] * 50_000, repeat(b''))\n"
+        "encrypt = lambda *columns: map(AESGCM(bytes(32)).encrypt, *columns)\n"
+        "seal = lambda: aead.seal_all(encrypt, repeat(b'head.'), [b''] * 50_000, repeat(b''))\n"
         "seal()\n"
         "child = os.fork()\n"
         "cells = seal()\n"

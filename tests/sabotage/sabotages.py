@@ -71,8 +71,8 @@ SABOTAGES = (
         3,
         "a-swapped-cell-opens",
         "crypto/columns.py",
-        "return [place + part for part in compress(parts, mask)]",
-        "return [place for part in compress(parts, mask)]",
+        "return repeat(start) if parts is None else map(start.__add__, parts)",
+        "return repeat(start)",
         "tests/guard/test_guard_dataset.py::test_cells_swapped_between_people_are_refused",
     ),
     Sabotage(
