@@ -106,7 +106,7 @@ def _filled(frame: Frame, name: str, column: Sequence[object], results: Sequence
 
 def _encoded(column: Sequence[Any]) -> list[bytes]:
     """Return the encodings, by which values are told apart from here on: True equals 1."""
-    plain = [v.item() if type(v).__module__ == "numpy" else v for v in column]
+    plain = _plain(column)
     for kind in set(map(type, plain)):
         if issubclass(kind, _NOT_JOINED) or not issubclass(kind, _JOINED):
             raise InputError(
@@ -117,6 +117,15 @@ def _encoded(column: Sequence[Any]) -> list[bytes]:
     if any(len(data) > _LONGEST for data in encoded):
         raise InputError("one encrypted value holds less than 2 GiB")
     return encoded
+
+
+def _plain(column: Sequence[Any]) -> Sequence[Any]:
+    """Return NumPy's whole numbers and texts as Python's; its dates are refused later on."""
+    if not any(kind.__module__ == "numpy" for kind in set(map(type, column))):
+        return column
+    import numpy as np
+
+    return [v.item() if isinstance(v, (np.integer, np.str_, np.bytes_)) else v for v in column]
 
 
 def _sealed(data: Sequence[bytes], key: Key, ring: Keyring, space: str) -> list[bytes]:

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from compliance.crypto.keys import Key, Keyring
 from compliance.crypto.tables import WrappedKey
+from compliance.errors import KeyDestroyed
 
 _KEY = WrappedKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 
@@ -50,6 +51,9 @@ def live_ids(
         kind: the kind of key.
         name: its name.
         connection: the transaction to ask in; a read of its own where there is none.
+
+    Raises:
+        KeyDestroyed: there is none.
     """
     if connection is None:
         with ring.store.reading() as reading:
@@ -57,4 +61,7 @@ def live_ids(
     where = (_KEY.c.tenant == ring.tenant) & (_KEY.c.kind == kind) & (_KEY.c.name == name)
     alive = _KEY.c.destroyed.is_(None) & _KEY.c.retired.is_(None)
     query = sa.select(_KEY.c.id).where(where & alive).order_by(_KEY.c.epoch.desc())
-    return list(connection.execute(query).scalars())
+    ids = list(connection.execute(query).scalars())
+    if not ids:
+        raise KeyDestroyed(f"every {kind} key of this name was destroyed or retired")
+    return ids

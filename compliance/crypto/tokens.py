@@ -19,7 +19,7 @@ import functools
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -57,6 +57,11 @@ def _digits(value: Any) -> str:
     while hmac.compare_digest(token, value):
         token = "".join(secrets.choice(_FIGURES) if c in _FIGURES else c for c in value)
     return token
+
+
+def _possible(tokens: Iterable[Any]) -> list[str]:
+    """Return what may be tokens; a database need not understand the rest."""
+    return [t for t in tokens if isinstance(t, str) and t.isascii() and t.isprintable()]
 
 
 FORMS: dict[str, Callable[[Any], str]] = {"random": _random, "digits": _digits}
@@ -144,9 +149,10 @@ class Vault:
         """
         if forgotten not in {"raise", "null"}:
             raise InputError("forgotten is 'raise' or 'null'")
-        asked = list(dict.fromkeys(token for token in tokens if token is not None))
+        asked = set(tokens) - {None}
         with self._ring.store.reading() as connection:
-            rows = {row.token: row for row in self._find(connection, _TOKEN.c.token, asked)}
+            found = self._find(connection, _TOKEN.c.token, _possible(asked))
+        rows = {row.token: row for row in found}
         if len(rows) < len(asked) and forgotten == "raise":
             raise DecryptionFailed(
                 f"{len(asked) - len(rows)} tokens are not of this space or were forgotten; ask "
@@ -171,7 +177,7 @@ class Vault:
         entries, _ = self._entries(column, whose)
         digests = [digest for entry in entries for digest in entry.digests]
         with self._ring.store.writing() as connection:
-            wanted = ((_TOKEN.c.token, list(tokens)), (_TOKEN.c.digest, digests))
+            wanted = ((_TOKEN.c.token, _possible(tokens)), (_TOKEN.c.digest, digests))
             gone = sum(self._delete(connection, field, keys) for field, keys in wanted)
             self._ring.store.scrub_after(connection)
         return gone

@@ -92,13 +92,13 @@ def test_numpy_scalars_are_pythons(ring):
         None,
         ["ana"],
         np.datetime64("2020-01-01"),
+        np.datetime64("2020-01-01", "ns"),
+        np.array([7]),
+        np.float64(1),
     ],
     ids=lambda v: type(v).__name__,
 )
 def test_a_type_whose_equal_values_are_written_in_several_ways_is_refused(ring, value):
-    if isinstance(value, np.datetime64):
-        assert siv.decrypt(cell(ring, value), ring, space="people") == dt.date(2020, 1, 1)
-        return
     with pytest.raises(InputError, match="not encrypted for joins"):
         cell(ring, value)
 

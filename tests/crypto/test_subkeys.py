@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from compliance.crypto import subkeys
 from compliance.crypto.keys import Key, Keyring
+from compliance.errors import KeyDestroyed
 
 KEY = Key(1, bytes(range(32)))
 PARTS = st.lists(st.text(st.characters(), max_size=4), max_size=4)
@@ -59,5 +60,17 @@ def test_an_epoch_that_is_destroyed_or_retired_is_not_live(ring, state):
 
 def test_the_epochs_of_others_are_not_mine(ring, key_file):
     ring.named("index", "t.c")
-    assert subkeys.live_ids(Keyring.open(ring.store, key_file, tenant="b"), "index", "t.c") == []
-    assert subkeys.live_ids(ring, "join", "t.c") == []
+    for stranger, kind in (
+        (Keyring.open(ring.store, key_file, tenant="b"), "index"),
+        (ring, "join"),
+    ):
+        with pytest.raises(KeyDestroyed):
+            subkeys.live_ids(stranger, kind, "t.c")
+
+
+def test_where_every_epoch_is_gone_a_ring_that_still_holds_one_gives_none(ring, key_file):
+    (first,) = subkeys.live_keys(ring, "index", "t.c")
+    mark(Keyring.open(ring.store, key_file), first.id, destroyed="2026-01-01", wrapped=None)
+    assert ring.named("index", "t.c") == first  # from its cache
+    with pytest.raises(KeyDestroyed, match="every index key"):
+        subkeys.live_keys(ring, "index", "t.c")

@@ -1,50 +1,25 @@
-"""The vault: one token for a value in its space, whoever asks, and rows that cannot be exchanged."""
+"""The vault: one token for a value in its space, whoever asks; forgotten means forgotten."""
 
 import datetime as dt
 import re
 import secrets
-import sqlite3
-import subprocess
-import sys
-import threading
-from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from epochs import mark, rotate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenrows import change, on_disk, rows
 
 from compliance.crypto.keys import Keyring
-from compliance.crypto.tables import Token
 from compliance.crypto.tokens import Vault
 from compliance.errors import (
     DecryptionFailed,
     InputError,
-    IntegrityError,
     KeyDestroyed,
     OperationError,
 )
-from compliance.store import Store
 
-TABLE = Token.__table__
 CARD = "4111-1111-1111-1111"
-
-
-def rows(ring):
-    with ring.store.reading() as connection:
-        return connection.execute(sa.select(TABLE).order_by(TABLE.c.token)).all()
-
-
-def change(ring, name, **values):
-    with ring.store.writing() as connection:
-        connection.execute(sa.update(TABLE).where(TABLE.c.token == name).values(values))
-
-
-def on_disk(url):
-    """Return every byte of an SQLite database and its log."""
-    database = Path(url.removeprefix("sqlite:///"))
-    return b"".join(path.read_bytes() for path in database.parent.glob(f"{database.name}*"))
 
 
 @pytest.fixture
@@ -125,92 +100,6 @@ def test_a_row_that_was_moved_to_another_space_or_tenant_is_refused(ring, key_fi
     for stranger, token in ((Vault(ring, "staff"), tokens[0]), (Vault(other, "people"), tokens[1])):
         with pytest.raises(DecryptionFailed):
             stranger.detokenise([token])
-
-
-# -- sabotage ------------------------------------------------------------------------------
-
-
-def swap(ring, tokens, *names):
-    """Exchange columns of two rows."""
-    first, second = ({r.token: r for r in rows(ring)}[token] for token in tokens)
-    change(ring, tokens[0], digest="out of the way of the unique constraint")
-    change(ring, tokens[1], **{name: getattr(first, name) for name in names})
-    change(ring, tokens[0], **{"digest": first.digest} | {n: getattr(second, n) for n in names})
-
-
-@pytest.mark.parametrize("names", [["sealed"], ["digest"], ["sealed", "digest"]], ids="+".join)
-def test_two_rows_whose_parts_were_exchanged_are_refused(vault, any_ring, names):
-    tokens = vault.tokenise(["ana", "ben"])
-    swap(any_ring, tokens, *names)
-    for token in tokens:
-        with pytest.raises(DecryptionFailed):
-            vault.detokenise([token])
-    for value in ("ana", "ben"):
-        with pytest.raises(DecryptionFailed):
-            vault.tokenise([value])
-
-
-def test_an_altered_digest_or_token_is_refused(ring):
-    vault = Vault(ring, "people")
-    first, second = vault.tokenise(["ana", "ben"])
-    change(ring, first, digest="0" * 64)
-    change(ring, second, token="tok_mine")
-    with pytest.raises(DecryptionFailed):
-        vault.detokenise([first])
-    with pytest.raises(DecryptionFailed):
-        vault.detokenise(["tok_mine"])
-    with pytest.raises(DecryptionFailed):
-        vault.tokenise(["ben"])
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda s: s[:-1],
-        lambda s: b"",
-        lambda s: s[:20] + bytes([s[20] ^ 1]) + s[21:],
-        lambda s: s * 2,
-    ],
-    ids=["cut", "empty", "flipped", "doubled"],
-)
-def test_a_damaged_row_is_refused(ring, damage):
-    vault = Vault(ring, "people")
-    (token,) = vault.tokenise(["ana"])
-    change(ring, token, sealed=damage(bytes(rows(ring)[0].sealed)))
-    for attempt in (lambda: vault.detokenise([token]), lambda: vault.tokenise(["ana"])):
-        with pytest.raises(DecryptionFailed) as caught:
-            attempt()
-        assert "ana" not in str(caught.value)
-
-
-def test_a_row_sealed_under_a_key_of_another_kind_is_refused(ring):
-    vault = Vault(ring, "people")
-    (token,) = vault.tokenise(["ana"])
-    place = vault._place(token, rows(ring)[0].digest)
-    for kind in ("column", "subject", "model"):
-        change(ring, token, sealed=ring.seal(ring.named(kind, "people"), b"seve", place))
-        with pytest.raises(DecryptionFailed, match="another kind or space"):
-            vault.detokenise([token])
-
-
-def test_a_row_that_answers_to_the_digest_of_another_value_is_refused(ring):
-    """A forger who has the keys' use but not the value: the value itself is compared."""
-    vault = Vault(ring, "people")
-    (token,) = vault.tokenise(["ana"])
-    digest = rows(ring)[0].digest
-    forged = ring.seal(ring.named("token", "people"), b"seve", vault._place(token, digest))
-    change(ring, token, sealed=forged)
-    with pytest.raises(DecryptionFailed, match="altered"):
-        vault.tokenise(["ana"])
-
-
-def test_errors_and_reprs_show_no_value(ring):
-    vault = Vault(ring, "people", form="digits")
-    assert repr(vault) == "Vault('people')"
-    assert "4111" not in repr(vault._entries([CARD], []))
-    with pytest.raises(InputError) as caught:
-        vault.tokenise(["ana"])
-    assert "ana" not in str(caught.value)
 
 
 # -- forgetting ----------------------------------------------------------------------------
@@ -392,80 +281,3 @@ def test_a_rotation_between_the_look_and_the_write_starts_over(ring, monkeypatch
     monkeypatch.undo()
     newest = vault._entries(["ana"], [])[0][0].digests[0]
     assert row.digest == newest
-
-
-# -- at once ---------------------------------------------------------------------------------
-
-CHILD = """
-import sys
-from pathlib import Path
-from compliance.crypto.keys import Keyring
-from compliance.crypto.tokens import Vault
-from compliance.store import Store
-vault = Vault(Keyring.open(Store.open(sys.argv[1]), Path(sys.argv[2])), "people", form=sys.argv[3])
-values = [f"value {n:06}" if sys.argv[3] == "random" else f"{n:06}" for n in range(300)]
-sys.stdin.read(1)
-order = values if sys.argv[4] == "up" else values[::-1]
-found = dict(zip(order, vault.tokenise(order), strict=True))
-print("\\n".join(found[value] for value in values))
-"""
-
-
-@pytest.mark.parametrize("form", ["random", "digits"])
-def test_processes_that_ask_at_once_get_the_same_tokens(url, key_file, form):
-    store = Store.open(url)
-    vault = Vault(Keyring.open(store, key_file), "people", form=form)
-    command = [sys.executable, "-c", CHILD, url, str(key_file), form]
-    children = [
-        subprocess.Popen([*command, way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for way in ("up", "down", "up")
-    ]
-    for child in children:
-        child.stdin.write("x")
-        child.stdin.flush()
-    printed = [child.communicate()[0].split() for child in children]
-    assert [child.returncode for child in children] == [0, 0, 0]
-    assert printed[0] == printed[1] == printed[2]
-    assert len(set(printed[0])) == len(vault.detokenise(printed[0])) == 300
-    assert len(rows(vault._ring)) == 300
-    store.close()
-
-
-def test_threads_that_ask_at_once_get_the_same_tokens(any_ring):
-    vault, found = Vault(any_ring, "people"), []
-    vault.tokenise(["first"])
-    threads = [
-        threading.Thread(target=lambda: found.append(vault.tokenise(range(50)))) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 4
-    assert all(tokens == found[0] for tokens in found)
-
-
-def test_a_transaction_that_fails_leaves_no_token(ring, monkeypatch):
-    vault = Vault(ring, "people")
-    vault.tokenise(["first"])
-    seal, sealed = ring.seal, []
-
-    def failing(*args):
-        sealed.append(args)
-        if len(sealed) == 3:
-            raise IntegrityError("the third")
-        return seal(*args)
-
-    monkeypatch.setattr(ring, "seal", failing)
-    with pytest.raises(IntegrityError):
-        vault.tokenise(["ana", "ben", "eve"])
-    assert len(rows(ring)) == 1
-
-
-def test_the_database_takes_a_digest_once_also_past_the_lock(ring, sqlite_url):
-    Vault(ring, "people").tokenise(["ana"])
-    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as raw:
-        copy = "INSERT INTO compliance_token SELECT 'tok_2', tenant, space, digest, sealed, created"
-        with pytest.raises(sqlite3.IntegrityError):
-            raw.execute(f"{copy} FROM compliance_token")
-    raw.close()
