@@ -353,7 +353,8 @@ def _seal(key: Key, plain: list[bytes], place: bytes, parts: list[bytes] | None)
 def _seal_each(
     keys: list[Key], plain: list[bytes], place: bytes, parts: list[bytes] | None
 ) -> list[bytes]:
-    made = {key.id: (aead.header(key.id), key.cipher.encrypt) for key in keys}
+    distinct = {key.id: key for key in keys}
+    made = {n: (aead.header(n), key.cipher.encrypt) for n, key in distinct.items()}
     heads, ciphers = [made[key.id][0] for key in keys], [made[key.id][1] for key in keys]
     return aead.seal_all(partial(map, call, ciphers), heads, plain, _each(heads, place, parts))
 
