@@ -67,10 +67,11 @@ ERASED = Erased()
 class Home:
     """The column that a type is attached to; its identity keeps compiled statements apart."""
 
-    __slots__ = ("column",)
+    __slots__ = ("column", "places")
 
     def __init__(self, column: sa.Column[Any]) -> None:
         self.column = column
+        self.places: dict[str, bytes] = {}  # by tenant: associated data, encoded once
 
 
 class Cell:
@@ -121,7 +122,11 @@ class Sealed:
             DecryptionFailed: it belongs to another row or column, or was altered.
         """
         parts = row if isinstance(row, tuple) else (row,)
-        return self._type.unseal(self._raw, row_text(parts), subject)
+        return self.open_row(row_text(parts), subject)
+
+    def open_row(self, row: str, subject: object) -> Any:
+        """Return the value as `open` does, for a row as its `row_text`."""
+        return self._type.unseal(self._raw, row, subject)
 
 
 for _public in (row_key, Erased, Sealed):

@@ -58,20 +58,21 @@ def _before_execute(
         return clause, many, one
     statement = _Statement(clause, table, types)
     statement.check()
-    return clause, [statement.sealed(row) for row in many], statement.sealed(one) if one else one
+    sealed = statement.sealed(many or ([one] if one else []))
+    return (clause, sealed, one) if many else (clause, many, sealed[0] if sealed else one)
 
 
-@dataclass(frozen=True, slots=True)
 class _Statement:
     """An INSERT or UPDATE of a table with encrypted columns, by the columns' keys."""
 
-    clause: Any
-    table: sa.Table
-    types: Mapping[str, Encrypted]
-
-    @property
-    def _bound(self) -> dict[str, EncryptedRow]:
-        return {k: t for k, t in self.types.items() if isinstance(t, EncryptedRow)}
+    def __init__(self, clause: Any, table: sa.Table, types: Mapping[str, Encrypted]) -> None:
+        self.clause = clause
+        self.table = table
+        self.types = types
+        self._update = isinstance(clause, sa.Update)
+        self._bound = {k: t for k, t in types.items() if isinstance(t, EncryptedRow)}
+        pins = _equalities(clause.whereclause) if self._update else ()
+        self._pins = {column.key: pin for column, pin in pins if column.table is _plain(table)}
 
     def check(self) -> None:
         """Refuse statements that may set a bound cell in another row than its own."""
@@ -83,7 +84,7 @@ class _Statement:
                 f"an upsert of {self.table.fullname} may write a cell into another row than the "
                 "one it is bound to; load the row and change it, or insert it"
             )
-        if isinstance(self.clause, sa.Update):
+        if self._update:
             self._complete(self._inline(), set())
 
     def _inline(self) -> set[str]:
@@ -92,32 +93,47 @@ class _Statement:
         named = {**(getattr(self.clause, "_values", None) or {}), **ordered}
         return {getattr(column, "key", column) for column in named}
 
-    def sealed(self, row: Mapping[str, Any]) -> Parameters:
-        """Return one row's parameters with its cells sealed."""
-        result = dict(row)
-        update = isinstance(self.clause, sa.Update)
-        if update:
-            self._complete(set(row), set(row))
-        elif self._bound:
-            result |= self._defaults(row)
-        bound = self._row(result) if any(result.get(k) is not None for k in self._bound) else None
+    def sealed(self, rows: Sequence[Mapping[str, Any]]) -> list[Parameters]:
+        """Return the parameters of rows with their cells sealed, column by column."""
+        result = [dict(row) for row in rows]
+        if self._update and result:
+            self._complete(set(result[0]), set(result[0]))
+        for row in result if self._bound and not self._update else ():
+            row.update(self._defaults(row))
+        known = [self._row(row) if self._needs_row(row) else None for row in result]
         for key, kind in self.types.items():
-            hidden_null = kind.nulls == "seal" and not update and self._writes(key)
-            if (key in result or hidden_null) and not isinstance(result.get(key), Cell):
-                result[key] = self._cell(key, kind, result, bound)
+            self._seal_column(key, kind, result, known)
         return result
+
+    def _needs_row(self, row: Mapping[str, Any]) -> bool:
+        return any(
+            row.get(key) is not None or (kind.nulls == "seal" and self._holds(key, row))
+            for key, kind in self._bound.items()
+        )
+
+    def _holds(self, key: str, row: Mapping[str, Any]) -> bool:
+        """Say whether this row writes a cell: a NULL that is to be sealed is one, also unsaid."""
+        if key in row:
+            return not isinstance(row[key], Cell)
+        return self.types[key].nulls == "seal" and not self._update and self._writes(key)
+
+    def _seal_column(
+        self, key: str, kind: Encrypted, rows: list[Parameters], known: list[str | None]
+    ) -> None:
+        chosen = [index for index, row in enumerate(rows) if self._holds(key, row)]
+        bound = isinstance(kind, EncryptedRow)
+        subject = kind.subject[1] if isinstance(kind, EncryptedRow) and kind.subject else None
+        cells = kind.seal_all(
+            [rows[index].get(key) for index in chosen],
+            [known[index] if bound else None for index in chosen],
+            [self._named(subject, rows[index]) if subject else None for index in chosen],
+        )
+        for index, cell in zip(chosen, cells, strict=True):
+            rows[index][key] = cell
 
     def _writes(self, key: str) -> bool:
         """Say whether an INSERT would leave this column out, and NULL in it for all to see."""
         return self.table.columns[key].default is None and key not in self._inline()
-
-    def _cell(self, key: str, kind: Encrypted, row: Parameters, bound: str | None) -> Cell:
-        if not isinstance(kind, EncryptedRow):
-            return kind.seal(row.get(key))
-        if bound is None and kind.nulls == "seal":
-            bound = self._row(row)
-        subject = self._named(kind.subject[1], row) if kind.subject else None
-        return kind.seal(row.get(key), bound, subject)
 
     def _complete(self, changed: set[str], present: set[str]) -> None:
         """Refuse to change what cells are bound to unless all of them are sealed anew."""
@@ -157,10 +173,8 @@ class _Statement:
 
     def _named(self, key: str, row: Mapping[str, Any]) -> Any:
         """Return what a column will hold in this row: as it is set, or as WHERE pins it."""
-        if key in row or isinstance(self.clause, sa.Insert):
-            return row.get(key)
-        pinned = dict(_equalities(self.clause.whereclause)).get(_plain(self.table.columns[key]))
-        return None if pinned is None else row.get(pinned.key, pinned.value)
+        pin = None if key in row else self._pins.get(key)
+        return row.get(key) if pin is None else row.get(pin.key, pin.value)
 
 
 def _needs_nothing(wrapped: Any) -> bool:
@@ -221,7 +235,8 @@ def _watch(mapper: Mapper[Any], cls: type) -> None:
     bound = list(_bound_attributes(mapper))
     if not bound:
         return
-    opening = partial(_open, bound)
+    identity = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+    opening = partial(_open, bound, identity)
     for name in ("load", "refresh", "refresh_flush"):
         event.listen(cls, name, opening, raw=True, insert=True, restore_load_context=True)
     event.listen(mapper, "before_update", partial(_keep_together, bound))
@@ -241,31 +256,49 @@ def _bound_attributes(mapper: Mapper[Any]) -> Iterator[_Attribute]:
         yield _Attribute(prop.key, column.type, keys, subject)
 
 
-def _open(bound: Sequence[_Attribute], state: InstanceState[Any], *context: Any) -> None:
+def _open(
+    bound: Sequence[_Attribute],
+    identity: Sequence[str],
+    state: InstanceState[Any],
+    *context: Any,
+) -> None:
     """Put values in the place of the cells that were just loaded; nothing becomes dirty.
 
     The row is the identity under which the instance was loaded, also while a change of its
     primary key waits for a flush.
     """
-    fresh = context[1] if len(context) > 1 and context[1] is not None else None
-    names = [p.key for p in map(state.mapper.get_property_by_column, state.mapper.primary_key)]
-    known = state.dict | (dict(zip(names, state.key[1], strict=True)) if state.key else {})
+    fresh = context[1] if len(context) > 1 else None
+    known = dict(zip(identity, state.key[1], strict=True)) if state.key else {}
+    rows: dict[tuple[str, ...], str] = {}
     for item in bound:
-        loaded = (fresh is None or item.name in fresh) and item.name not in state.committed_state
         cell = state.dict.get(item.name, item)
-        if isinstance(cell, Sealed) or (cell is None and loaded and item.kind.nulls == "seal"):
+        if isinstance(cell, Sealed) or (cell is None and _bare_null(item, state, fresh)):
             try:
-                state.dict[item.name] = _opened(item, cell, known)
+                state.dict[item.name] = _opened(item, state.dict, known, rows)
             except BaseException:
                 state._expire_attributes(state.dict, [item.name])  # noqa: SLF001  the public one wants a session
                 raise
 
 
-def _opened(item: _Attribute, cell: Sealed | None, known: Mapping[str, Any]) -> Any:
+def _bare_null(item: _Attribute, state: InstanceState[Any], fresh: Any) -> bool:
+    """Say whether a NULL was just loaded, not set by the user, where only sealed ones belong."""
+    loaded = fresh is None or item.name in fresh
+    return item.kind.nulls == "seal" and loaded and item.name not in state.committed_state
+
+
+def _opened(
+    item: _Attribute,
+    values: Mapping[str, Any],
+    known: Mapping[str, Any],
+    rows: dict[tuple[str, ...], str],
+) -> Any:
+    cell = values[item.name]
     if cell is None:
         raise DecryptionFailed(f"{item.kind.title}: NULL stands where a sealed value belongs")
-    row = tuple(known.get(key) for key in item.keys)
-    return cell.open(row, known.get(item.subject) if item.subject else None)
+    if item.keys not in rows:
+        rows[item.keys] = row_text([known.get(key, values.get(key)) for key in item.keys])
+    subject = known.get(item.subject, values.get(item.subject)) if item.subject else None
+    return cell.open_row(rows[item.keys], subject)
 
 
 def _keep_together(

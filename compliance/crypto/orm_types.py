@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import compress
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -49,6 +50,10 @@ def bind(metadata: Any, keys: Keyring | Callable[[], Keyring]) -> None:
     if not isinstance(keys, Keyring) and not callable(keys):
         raise ConfigurationError("bind takes a keyring, such as guard.keys")
     target.info[RING] = keys
+
+
+def _placed(prefix: bytes, row: str | None) -> bytes:
+    return prefix if row is None else prefix + aead.part(row)
 
 
 def watch_log(connection: sa.Connection) -> None:
@@ -169,9 +174,8 @@ class Encrypted(TypeDecorator[Any]):
         Raises:
             ConfigurationError: not attached to a table's column, or `bind` was not called.
         """
-        column = self.home.column if self.home else None
-        table = getattr(column, "table", None)
-        if column is None or not isinstance(table, sa.Table):
+        table = getattr(self.home.column, "table", None) if self.home else None
+        if self.home is None or not isinstance(table, sa.Table):
             raise ConfigurationError(
                 f"{type(self).__name__} stands in no table's column here, so it cannot know what "
                 "to bind; use it as the type of a column, and the column in the statement"
@@ -179,12 +183,11 @@ class Encrypted(TypeDecorator[Any]):
         found = table.metadata.info.get(RING)
         if found is None:
             raise ConfigurationError(
-                f"no keys for table {table.fullname}: call "
-                "compliance.crypto.orm.bind(SQLModel.metadata, guard.keys) once, at start "
-                "(with your own MetaData)"
+                f"no keys for table {table.fullname}: call compliance.crypto.orm."
+                "bind(SQLModel.metadata, guard.keys) once, at start (with your own MetaData)"
             )
         ring = found if isinstance(found, Keyring) else found()
-        return ring, str(table.fullname), str(column.name)
+        return ring, str(table.fullname), str(self.home.column.name)
 
     # -- sealing and opening ---------------------------------------------------------
 
@@ -201,22 +204,42 @@ class Encrypted(TypeDecorator[Any]):
         return data if self.pad is None else values.padded([data], self.pad)[0]
 
     def seal(self, value: object, row: str | None = None, subject: object = None) -> Cell:
-        """Return the sealed cell of a value.
+        """Return the sealed cell of one value; see `seal_all`."""
+        return self.seal_all([value], [row], [subject])[0]
+
+    def seal_all(
+        self, found: Sequence[object], rows: Sequence[str | None], subjects: Sequence[object]
+    ) -> list[Cell]:
+        """Return the cells of values, each for its row and subject; NULL stays where it is kept.
 
         Raises:
             InputError: not of the declared type.
             ConfigurationError: see `where`.
         """
-        if value is None and self.nulls == "keep":
-            return Cell(self.home, None)
+        mask = [value is not None or self.nulls == "seal" for value in found]
+        if not any(mask):
+            return [Cell(self.home, None) for _ in mask]
         ring, table, column = self.where()
-        plain = self._plain(value)
-        place = aead.Place(ring.tenant, table, column, self.version, row)
-        return Cell(self.home, ring.seal(self._key(ring, table, column, subject), plain, place))
+        plain = [self._plain(value) for value in compress(found, mask)]
+        keys = self._keys(ring, table, column, list(compress(subjects, mask)))
+        prefix = self._prefix(ring, table, column)
+        cells = (
+            aead.seal(key.cipher, key.id, data, _placed(prefix, row))
+            for key, data, row in zip(keys, plain, compress(rows, mask), strict=True)
+        )
+        return [Cell(self.home, next(cells) if chosen else None) for chosen in mask]
 
-    def _key(self, ring: Keyring, table: str, column: str, subject: object) -> Key:
-        del subject
-        return ring.reserve(ring.column(table, column), 1)
+    def _prefix(self, ring: Keyring, table: str, column: str) -> bytes:
+        """Return the associated data without a row, encoded once for each tenant."""
+        places = {} if self.home is None else self.home.places
+        if ring.tenant not in places:
+            places[ring.tenant] = aead.Place(ring.tenant, table, column, self.version).encode()
+        return places[ring.tenant]
+
+    def _keys(
+        self, ring: Keyring, table: str, column: str, subjects: Sequence[object]
+    ) -> list[Key]:
+        return [ring.reserve(ring.column(table, column), len(subjects))] * len(subjects)
 
     def unseal(self, raw: object, row: str | None = None, subject: object = None) -> Any:
         """Return a cell's value, None for NULL, and `ERASED` where the key was destroyed.
@@ -234,9 +257,9 @@ class Encrypted(TypeDecorator[Any]):
             return ERASED
         if not self._owns(ring, key, table, column, subject):
             raise DecryptionFailed(f"{self.title}: a cell was sealed for another column or person")
-        place = aead.Place(ring.tenant, table, column, self.version, row)
+        place = _placed(self._prefix(ring, table, column), row)
         try:
-            data = aead.open_sealed(key.cipher, cell, place.encode())
+            data = aead.open_sealed(key.cipher, cell, place)
         except DecryptionFailed as error:
             raise DecryptionFailed(f"{self.title}: {error}") from None
         return self._declared(values.decode_all([data])[0])
@@ -293,10 +316,7 @@ class Encrypted(TypeDecorator[Any]):
         return self.unseal(value)
 
     def result_processor(self, dialect: Any, coltype: Any) -> Callable[[Any], Any]:
-        """Return what opens a cell; the driver's bytes come as they are, also where they are none.
-
-        A text that stands in a column from before its encryption must be refused by us.
-        """
+        """Return what opens a cell; text from before the encryption comes as it is, to refuse."""
         del coltype
         return lambda value: self.process_result_value(value, dialect)
 
@@ -340,15 +360,17 @@ class EncryptedRow(Encrypted):
     def _more(self) -> dict[str, object]:
         return {"subject": None}
 
-    def _key(self, ring: Keyring, table: str, column: str, subject: object) -> Key:
+    def _keys(
+        self, ring: Keyring, table: str, column: str, subjects: Sequence[object]
+    ) -> list[Key]:
         if self.subject is None:
-            return super()._key(ring, table, column, subject)
-        if subject is None:
+            return super()._keys(ring, table, column, subjects)
+        if None in subjects:
             raise InputError(
                 f"{self.title} is sealed under the key of the person in column "
                 f"{self.subject[1]}; set it in the same statement"
             )
-        return ring.subject(self.subject[0], subject)
+        return ring.subjects(self.subject[0], subjects)
 
     def _owns(self, ring: Keyring, key: Key, table: str, column: str, subject: object) -> bool:
         if self.subject is None:
