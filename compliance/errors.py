@@ -25,6 +25,7 @@ personal value. ``exit_code`` is what the command line returns for the error
     │   ├── TrailCorrupt                 the audit store was changed
     │   ├── DecryptionFailed             wrong key, wrong place or altered ciphertext
     │   ├── KeyDestroyed                 the key was destroyed on purpose
+    │   ├── KeyRetired                   the key's epoch is over; its ciphertexts are out of date
     │   ├── ModelRejected                a model file failed verification
     │   └── VerificationFailed           an erasure left something behind
     └── OperationError                4  could not finish
@@ -133,6 +134,10 @@ class DecryptionFailed(IntegrityError):
 
 class KeyDestroyed(IntegrityError):
     """The key was destroyed on purpose; what it sealed is gone."""
+
+
+class KeyRetired(IntegrityError):
+    """The key's epoch is over: a ciphertext under it is an old one that was put back."""
 
 
 class ModelRejected(IntegrityError):

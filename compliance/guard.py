@@ -80,7 +80,7 @@ class Guard:
         self.identity = identity.current(self.settings)
         self.authority = rbac.Authority(self.policy)
         self.store = Store.open(self.settings.database_url)
-        self.keys = Keyring.open(self.store, self.settings.key_file, tenant=self.settings.tenant)
+        self.keys = Keyring.configured(self.store, self.settings)
         self.trail = Trail(self.store, self.keys.signer())
         self.consents = consent.Consents(self.store, self.trail, self.keys, self.policy)
         self.ledger = Ledger(self.store)

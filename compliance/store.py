@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,11 +44,25 @@ class Table(SQLModel, registry=registry()):
     )
 
 
+_OPEN: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A connection is one process's own: a child that used its parent's would corrupt both."""
+    for store in list(_OPEN):
+        store.engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Store:
     """A database that holds our tables; opened once, shared by every room."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
+        _OPEN.add(self)
 
     def __repr__(self) -> str:
         return f"Store({describe(self.engine.url)!r})"

@@ -166,7 +166,7 @@ def _no_keys(settings: Settings) -> Item:
 
 
 def _holds_keys(url: str) -> bool:
-    from compliance.crypto.keys import has_keys
+    from compliance.crypto.hierarchy import has_keys
     from compliance.store import Store, connect
 
     try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from compliance.errors import IntegrityError
 
@@ -20,6 +21,10 @@ class Signer:
 
     def __repr__(self) -> str:
         return f"Signer({self.name!r})"
+
+    def public_pem(self) -> bytes:
+        """Return the public half as PEM (RFC 8410), for whoever verifies offline."""
+        return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, data: bytes) -> bytes:
         """Return the 64 bytes of an Ed25519 signature (RFC 8032)."""

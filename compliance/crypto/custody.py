@@ -1,0 +1,305 @@
+"""Custody of the keys: rotated, retired, destroyed, handed out; each act is in the trail.
+
+Commit points: an act on one key and its trail entry are one transaction. Two acts touch
+many keys: a new master rewraps the domain keys in one transaction; a new domain key
+rewraps its children in batches, each key naming its parent throughout, so that a killed
+run leaves a hierarchy that opens, and the next run goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
+
+from compliance.crypto import cache
+from compliance.crypto.cache import Key
+from compliance.crypto.hierarchy import BYTES, KEY, context, now, unwrapped
+from compliance.crypto.keys import Keyring
+from compliance.crypto.providers import MasterKey
+from compliance.crypto.providers.local import Stored
+from compliance.errors import ConfigurationError, InputError, OperationError
+from compliance.trail.entries import Event
+from compliance.trail.log import Trail
+
+Events = Callable[..., Event]  # what happened, with outcome and facts; `Guard.event` is one
+Progress = Callable[[int, int, str], None]
+ROTATABLE = ("column", "model", "file", "index", "join", "format", "token")
+DESTRUCTIBLE = (*ROTATABLE, "subject")
+BATCH = 20_000  # keys rewrapped in one transaction
+
+
+def _silent(_done: int, _total: int, _what: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed:
+    """Keys that are gone.
+
+    Attributes:
+        keys: their ids.
+        effective: from when on no process can use them: others may hold a key in memory
+            for `cache.SECONDS`. In this process it holds at once.
+    """
+
+    keys: tuple[int, ...]
+    effective: dt.datetime
+
+
+class Custodian:
+    """Acts on the keys of one ring and records each act."""
+
+    def __init__(self, ring: Keyring, trail: Trail, event: Events) -> None:
+        self._ring = ring
+        self._keys = ring.keys
+        self._store = ring.store
+        self._trail = trail
+        self._event = event
+
+    def __repr__(self) -> str:
+        return f"Custodian({self._ring!r})"
+
+    # -- the master ----------------------------------------------------------------------
+
+    def rotate_master(self) -> int:
+        """Replace the master and rewrap the domain keys; return how many. No data is touched.
+
+        A crash between the steps leaves a master that opens both: run it again. Afterwards the
+        earlier master is gone, and with it every key that was destroyed but lies in a backup.
+
+        Raises:
+            ConfigurationError: the provider rotates its keys itself; then `rewrap`.
+        """
+        master = self._keys.master
+        if not isinstance(master, Stored):
+            raise ConfigurationError(
+                f"{master.name}: its keys are rotated where it keeps them; rotate there, then "
+                "run `compliance keys rewrap`"
+            )
+        master.rotate()
+        count = self._rewrap(master, "key.master-rotated")
+        master.forget_earlier()
+        return count
+
+    def rewrap(self, target: MasterKey | None = None) -> int:
+        """Wrap the domain keys anew, by another master where one is given; return how many."""
+        return self._rewrap(target or self._keys.master, "key.rewrapped")
+
+    def _rewrap(self, target: MasterKey, what: str) -> int:
+        where = (KEY.c.tenant == self._ring.tenant) & (KEY.c.kind == "domain")
+        live = sa.select(KEY).where(where & KEY.c.wrapped.is_not(None))
+        with self._store.writing() as connection:
+            rows = connection.execute(live.with_for_update()).all()
+            for row in rows:
+                values = self._wrapped_by(target, bytes(row.wrapped), row.wrapper)
+                connection.execute(sa.update(KEY).where(KEY.c.id == row.id).values(values))
+            facts = {"keys": len(rows), "master": target.name}
+            self._record(connection, what, facts)
+            self._store.scrub_after(connection)
+        self._keys.master = target
+        return len(rows)
+
+    def _wrapped_by(self, target: MasterKey, wrapped: bytes, wrapper: str | None) -> dict[str, Any]:
+        about = context(self._ring.tenant)
+        material = self._keys.master.unwrap(wrapped, about, wrapper)
+        return {"wrapped": target.wrap(material, about), "wrapper": target.name}
+
+    # -- the domain key --------------------------------------------------------------------
+
+    def rotate_domain(self, progress: Progress = _silent) -> int:
+        """Put every key under a new domain key and destroy the old one; return how many moved.
+
+        A run that was cut off is finished first, and then makes no further domain key.
+        """
+        with self._store.reading() as connection:
+            live = self._live_domains(connection)
+        if len(live) == 1:
+            values = self._keys.wrapped_domain(secrets.token_bytes(BYTES), epoch=live[0].epoch + 1)
+            with self._store.writing() as connection:
+                connection.execute(sa.insert(KEY).values(values))
+                live = self._live_domains(connection)
+        target = self._keys.unwrap(live[0])
+        return sum(self._empty(row, target, progress) for row in live[1:])
+
+    def _live_domains(self, connection: sa.Connection) -> Sequence[sa.Row[Any]]:
+        query = self._keys.rows("domain", self._ring.tenant).where(KEY.c.wrapped.is_not(None))
+        return connection.execute(query).all()
+
+    def _empty(self, old: sa.Row[Any], target: Key, progress: Progress) -> int:
+        """Move the children of a domain key to another, then destroy it."""
+        source, moved = self._keys.unwrap(old), 0
+        children = (KEY.c.parent == old.id) & KEY.c.wrapped.is_not(None)
+        with self._store.reading() as connection:
+            total = connection.execute(sa.select(sa.func.count()).where(children)).scalar_one()
+        last = 0
+        while True:
+            with self._store.writing() as connection:
+                last, count = self._move(connection, children, last, source, target)
+                moved += count
+            progress(moved, total, "keys rewrapped")
+            if not count:
+                return moved + self._close(old, children, source, target)
+
+    def _move(
+        self,
+        connection: sa.Connection,
+        children: sa.ColumnElement[bool],
+        after: int,
+        source: Key,
+        target: Key,
+    ) -> tuple[int, int]:
+        """Rewrap the next batch of children; return the last id and how many there were."""
+        query = sa.select(KEY.c.id, KEY.c.wrapped).where(children & (KEY.c.id > after))
+        rows = connection.execute(query.order_by(KEY.c.id).limit(BATCH)).all()
+        values = [
+            {"key": row.id, "by": rewrapped(bytes(row.wrapped), source.material, target.material)}
+            for row in rows
+        ]
+        if values:
+            _update(connection, values, target.id, source.id)
+        return (rows[-1].id if rows else after), len(rows)
+
+    def _close(
+        self, old: sa.Row[Any], children: sa.ColumnElement[bool], source: Key, target: Key
+    ) -> int:
+        """Destroy the old domain key once nobody can hang another key on it.
+
+        Whoever makes a key holds the row of its domain key until commit: with the row
+        locked, what is still found is all that there is.
+        """
+        with self._store.writing() as connection:
+            connection.execute(sa.select(KEY.c.id).where(KEY.c.id == old.id).with_for_update())
+            last, late = 0, 0
+            while (step := self._move(connection, children, last, source, target))[1]:
+                last, late = step[0], late + step[1]
+            self._keys.destroy(connection, KEY.c.id == old.id)
+            facts = {"kind": "domain", "key": target.id, "epoch": target.epoch}
+            self._record(connection, "key.rotated", facts)
+        return late
+
+    # -- named keys --------------------------------------------------------------------------
+
+    def rotate(self, kind: str, name: str) -> Key:
+        """Make the next epoch of a key: what is sealed from now on is sealed under it.
+
+        Raises:
+            InputError: no key of that kind and name, or a kind that is not rotated so.
+        """
+        _known(kind, ROTATABLE)
+        with self._store.reading() as connection:
+            there = connection.execute(self._keys.rows(kind, name).limit(1)).first()
+        if there is None:
+            raise InputError(f"no {kind} key {name!r}; see `compliance keys list`")
+        key = self._keys.advance(kind, name)
+        with self._store.writing() as connection:
+            facts = {"kind": kind, "name": name, "key": key.id, "epoch": key.epoch}
+            self._record(connection, "key.rotated", facts)
+        return key
+
+    def retire(self, kind: str, name: str) -> list[int]:
+        """Close every epoch but the newest: an old ciphertext that is put back is refused.
+
+        Retire after everything was sealed anew, and not within `cache.SECONDS` of the
+        rotation: until then another process may still seal under the old epoch.
+
+        Raises:
+            OperationError: too soon.
+        """
+        with self._store.writing() as connection:
+            newest, *old = connection.execute(self._keys.rows(kind, name)).all()
+            wait = _age(newest.created)
+            if old and wait < cache.SECONDS:
+                raise OperationError(
+                    f"the newest epoch is {int(wait)} s old; retire the others once it is "
+                    f"{int(cache.SECONDS)} s old, when no process holds them any more"
+                )
+            ids = [row.id for row in old if row.retired is None and row.wrapped is not None]
+            if ids:
+                self._mark(connection, ids, now())
+                facts = {"kind": kind, "name": name, "keys": _ids(ids)}
+                self._record(connection, "key.retired", facts)
+        self._keys.forget(ids)
+        return ids
+
+    def restore(self, key_id: int) -> None:
+        """Take a retired epoch back, as for a backup that was sealed under it.
+
+        Raises:
+            InputError: no such key, or it is not retired.
+        """
+        row = self._keys.row(key_id)
+        if row is None or row.retired is None or row.wrapped is None:
+            raise InputError(f"key {key_id} is not retired; see `compliance keys list`")
+        with self._store.writing() as connection:
+            self._mark(connection, [key_id], None)
+            self._record(connection, "key.restored", {"kind": row.kind, "keys": _ids([key_id])})
+
+    @staticmethod
+    def _mark(connection: sa.Connection, ids: list[int], time: str | None) -> None:
+        connection.execute(sa.update(KEY).where(KEY.c.id.in_(ids)).values(retired=time))
+
+    # -- destruction ---------------------------------------------------------------------------
+
+    def destroy(self, key_ids: Iterable[int]) -> Destroyed:
+        """Destroy keys by id: what they sealed can never be opened again.
+
+        Raises:
+            InputError: no such key, destroyed already, or one that the hierarchy stands on.
+        """
+        wanted = sorted(set(key_ids))
+        for key_id in wanted:
+            row = self._keys.row(key_id)
+            if row is None or row.destroyed is not None:
+                raise InputError(f"there is no live key {key_id}; see `compliance keys list`")
+            _known(row.kind, DESTRUCTIBLE)
+        return self._destroy(KEY.c.id.in_(wanted), "key.destroyed")
+
+    def destroy_subject(self, subject_type: str, identifier: object) -> Destroyed:
+        """Destroy the key of a data subject: cells, payloads and copies made under it are gone."""
+        name = self._ring.reference(subject_type, identifier)
+        where = (KEY.c.kind == "subject") & (KEY.c.name == name)
+        return self._destroy(where, "key.subject-destroyed")
+
+    def _destroy(self, where: sa.ColumnElement[bool], what: str) -> Destroyed:
+        with self._store.writing() as connection:
+            ids = self._keys.destroy(connection, where)
+            self._record(connection, what, {"keys": _ids(ids)})
+        self._keys.forget(ids)  # again: a reader may have fetched one before the commit
+        effective = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=cache.SECONDS)
+        return Destroyed(tuple(ids), effective)
+
+    def _record(self, connection: sa.Connection, what: str, facts: dict[str, Any]) -> None:
+        self._trail.append_in(connection, self._event(what, outcome="ok", facts=facts))
+
+
+def rewrapped(wrapped: bytes, source: bytes, target: bytes) -> bytes:
+    """Return a wrapped key under another parent."""
+    return aes_key_wrap_with_padding(target, unwrapped(source, wrapped))
+
+
+def _update(connection: sa.Connection, values: list[dict[str, Any]], parent: int, old: int) -> None:
+    """Store rewrapped keys, unless they were destroyed meanwhile."""
+    where = (KEY.c.id == sa.bindparam("key")) & (KEY.c.parent == old)
+    live = where & KEY.c.wrapped.is_not(None)
+    change = sa.update(KEY).where(live).values(wrapped=sa.bindparam("by"), parent=parent)
+    connection.execute(change, values)
+
+
+def _known(kind: str, kinds: tuple[str, ...]) -> None:
+    if kind not in kinds:
+        raise InputError(f"a {kind} key cannot be named here; kinds: {', '.join(kinds)}")
+
+
+def _ids(ids: Sequence[int]) -> str:
+    """Return ids as one fact: numbers of rows, which say nothing of anybody."""
+    return ",".join(map(str, ids))
+
+
+def _age(created: str) -> float:
+    return (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(created)).total_seconds()
