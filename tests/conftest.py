@@ -41,6 +41,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if REQUIRE or os.environ.get("CI") else "dev")
 
 
+def pytest_make_parametrize_id(val):
+    """Name values by type where their text differs between runs: workers must agree on names."""
+    if isinstance(val, (bytes, bytearray, memoryview)) or " at 0x" in repr(val):
+        return type(val).__name__
+    return None
+
+
 # -- skips that CI does not accept ---------------------------------------------
 
 

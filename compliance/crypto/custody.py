@@ -84,8 +84,14 @@ class Custodian:
             )
         master.rotate()
         count = self._rewrap(master, "key.master-rotated")
-        master.forget_earlier()
+        master.forget_earlier(needed=self._wrappers())
         return count
+
+    def _wrappers(self) -> set[str | None]:
+        """Return the masters that some domain key of the store still needs, of any tenant."""
+        live = (KEY.c.kind == "domain") & KEY.c.wrapped.is_not(None)
+        with self._store.reading() as connection:
+            return set(connection.execute(sa.select(KEY.c.wrapper).where(live)).scalars())
 
     def rewrap(self, target: MasterKey | None = None) -> int:
         """Wrap the domain keys anew, by another master where one is given; return how many."""

@@ -73,7 +73,7 @@ def test_one_foreign_cell_among_good_ones_is_refused(ring):
         columns.decrypt(wrap(cells), ["x"], ring, table="people")
 
 
-@pytest.mark.parametrize("cell", ["plain text", "", "AAAA", 7, 0.5, b"", object(), ["a"]], ids=repr)
+@pytest.mark.parametrize("cell", ["plain text", "", "AAAA", 7, 0.5, b"", object(), ["a"]])
 def test_what_is_no_cell_is_refused_alike_and_not_quoted(ring, cell):
     assert refusal(ring, cell) == aead.REFUSED
 

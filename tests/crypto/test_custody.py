@@ -86,9 +86,9 @@ def test_a_rotation_of_the_master_that_was_cut_off_loses_nothing(ring, key_file,
     with monkeypatch.context() as patch:
         real = getattr(owner, step)
 
-        def cut_off(*arguments):
+        def cut_off(*arguments, **options):
             if step != "_rewrap":
-                real(*arguments)
+                real(*arguments, **options)
             raise KeyboardInterrupt
 
         patch.setattr(owner, step, cut_off)
@@ -98,6 +98,14 @@ def test_a_rotation_of_the_master_that_was_cut_off_loses_nothing(ring, key_file,
     assert fresh.open_sealed(cell, PLACE) == b"secret"
     custodian(fresh).rotate_master()
     assert again(ring, key_file).open_sealed(cell, PLACE) == b"secret"
+
+
+def test_a_master_that_another_tenant_needs_is_kept(ring, key_file):
+    other = Keyring.open(ring.store, key_file, tenant="other")
+    cell = other.seal(other.column("t", "c"), b"theirs", Place("other", "t", "c"))
+    custodian(ring).rotate_master()
+    theirs = Keyring.open(ring.store, key_file, tenant="other")
+    assert theirs.open_sealed(cell, Place("other", "t", "c")) == b"theirs"
 
 
 # -- the domain key ----------------------------------------------------------------------------

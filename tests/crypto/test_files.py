@@ -253,7 +253,7 @@ def test_a_link_to_a_source_is_followed(ring, odd):
     assert files.reader(odd / "target", ring).read() == ROWS
 
 
-@pytest.mark.parametrize("stream", [io.StringIO("rows"), b"rows", 7, None, object()], ids=repr)
+@pytest.mark.parametrize("stream", [io.StringIO("rows"), b"rows", 7, None, object()])
 def test_what_is_no_stream_is_refused(ring, source, tmp_path, stream):
     for way in (files.seal, files.open_sealed):
         with pytest.raises(InputError, match="neither a path nor a binary stream"):

@@ -141,7 +141,7 @@ def test_another_version_is_no_page(version):
         pages.open_column(bytes([version]) + PAGE[1:], OURS, **PLACE)
 
 
-@pytest.mark.parametrize("page", [None, "text", 7, memoryview(b"ab" * 99)[::2]], ids=repr)
+@pytest.mark.parametrize("page", [None, "text", 7, memoryview(b"ab" * 99)[::2]])
 def test_what_is_no_bytes_is_the_callers_mistake(page):
     with pytest.raises(InputError, match="a page is bytes"):
         pages.open_column(page, OURS, **PLACE)

@@ -125,7 +125,11 @@ def test_a_cell_that_names_another_key_of_the_space_is_refused(ring):
 
 
 def test_a_cell_that_names_a_key_of_another_kind_is_refused_before_it_is_opened(ring):
-    for key in (ring.column("people", "name"), ring.named("lookup", "subjects"), ring._domain()):
+    for key in (
+        ring.column("people", "name"),
+        ring.named("lookup", "subjects"),
+        ring.keys.domain(),
+    ):
         refused(ring, b"\x03" + key.id.to_bytes(4, "big") + cell(ring)[5:])
 
 
