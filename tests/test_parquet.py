@@ -1,6 +1,7 @@
 """What a Parquet footer says of encryption, and what hostile footers cannot do."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -199,3 +200,32 @@ def test_what_passes_as_plain_after_a_flipped_bit_does_not_end_pyarrow(tmp_path,
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout.splitlines()[-1:]
     assert len(done.stdout.splitlines()) == passed
+
+
+# -- through frames.read -------------------------------------------------------------------
+
+# pyarrow ends the process on some of these: each is read in a child that lives to the end.
+_READ_EACH = """
+import sys
+from compliance import frames
+from compliance.errors import InputError
+for path in sys.argv[1:]:
+    try:
+        frames.read(path)
+    except InputError as error:
+        print(error, flush=True)
+"""
+
+
+def test_an_encrypted_parquet_file_is_refused_with_what_to_do(tmp_path, data):
+    copies = []
+    for path in sorted((data / "crypto/parquet/data").rglob("*.encrypted")):
+        copies.append(tmp_path / f"{len(copies)}.parquet")
+        shutil.copyfile(path, copies[-1])
+    command = [sys.executable, "-c", _READ_EACH, *map(str, copies)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == len(copies) == 13
+    for path, line in zip(copies, done.stdout.splitlines(), strict=True):
+        assert line.startswith(f"{path}: an encrypted Parquet file (")
+        assert "open it with compliance.crypto.parquet.read and its keys" in line

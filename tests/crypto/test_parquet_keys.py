@@ -5,6 +5,7 @@ import base64
 import pyarrow as pa
 import pytest
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap_with_padding
 from hypothesis import HealthCheck, given, settings
@@ -175,3 +176,33 @@ def test_a_key_service_is_used_again_and_holds_nothing_between(path, ring):
     assert all(service.session is None for service in idle)
     with pytest.raises(DecryptionFailed, match="was closed"):
         idle[0].unwrap_key("", "1")
+
+
+# -- files of other implementations, by pyarrow with their published test keys ----------------
+
+_KEYS = {"kf": b"0123456789012345", "kc1": b"1234567890123450", "kc2": b"1234567890123451"}
+
+
+class Published(pme.KmsClient):
+    """The mock key service of parquet-java: AES-GCM under the master key, its name bound in."""
+
+    def unwrap_key(self, text, master):
+        data = base64.b64decode(text)
+        return AESGCM(_KEYS[master]).decrypt(data[:12], data[12:], master.encode())
+
+
+def test_a_file_of_parquet_java_with_external_key_material_is_read(data):
+    path = data / "crypto/parquet/data/external_key_material_java.parquet.encrypted"
+    factory = pme.CryptoFactory(lambda _: Published())
+    keys = factory.file_decryption_properties(pme.KmsConnectionConfig(), None, str(path))
+    read = arrow.ParquetFile(path, decryption_properties=keys).read()
+    assert read.num_rows == 100
+    assert read.slice(0, 2).to_pydict() == {"integers": [0, 1], "strings": ["a0", "b1"]}
+
+
+@pytest.mark.parametrize("folder", ["", "aes256"], ids=["128 bits", "256 bits"])
+def test_a_uniform_file_of_another_implementation_is_read(data, folder):
+    path = data / "crypto/parquet/data" / folder / "uniform_encryption.parquet.encrypted"
+    key = b"0123456789012345" if not folder else b"01234567890123456789012345678901"
+    keys = pme.create_decryption_properties(key)
+    assert arrow.ParquetFile(path, decryption_properties=keys).read().num_rows == 50

@@ -1,0 +1,54 @@
+"""``compliance audit pii`` on encrypted Parquet: an answer and an exit code, never an abort."""
+
+import shutil
+
+import pytest
+
+NAMES = [
+    "encrypt_columns_and_footer",
+    "encrypt_columns_and_footer_aad",
+    "encrypt_columns_and_footer_bloom_filter",
+    "encrypt_columns_and_footer_ctr",
+    "encrypt_columns_and_footer_disable_aad_storage",
+    "encrypt_columns_plaintext_footer",
+    "external_key_material_java",
+    "uniform_encryption",
+    "aes256/encrypt_columns_and_footer",
+    "aes256/encrypt_columns_and_footer_ctr",
+    "aes256/encrypt_columns_and_footer_disable_aad_storage",
+    "aes256/encrypt_columns_plaintext_footer",
+    "aes256/uniform_encryption",
+]
+
+
+@pytest.fixture
+def foreign(data):
+    return data / "crypto/parquet/data"
+
+
+def test_every_foreign_file_is_asked_about(foreign):
+    found = {str(path.relative_to(foreign)) for path in foreign.rglob("*.encrypted")}
+    assert found == {f"{name}.parquet.encrypted" for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_foreign_encrypted_file_is_a_usage_error_that_says_what_to_do(
+    shell, foreign, tmp_path, outside, name
+):
+    path = tmp_path / "x.parquet"
+    shutil.copyfile(foreign / f"{name}.parquet.encrypted", path)
+    answer = shell("audit", "pii", path)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert f"{path}: an encrypted Parquet file" in " ".join(answer.err.split())
+    assert "compliance.crypto.parquet.read" in answer.err
+
+
+def test_a_folder_with_encrypted_files_names_each_as_unread(shell, foreign, tmp_path, outside):
+    for number, name in enumerate(NAMES):
+        shutil.copyfile(foreign / f"{name}.parquet.encrypted", tmp_path / f"{number}.parquet")
+    (tmp_path / "clean.csv").write_text("amount\n1\n2\n3\n")
+    answer = shell("audit", "pii", tmp_path)
+    assert answer.code == 4  # it could not finish: files were not read
+    assert answer.out.count("Not scanned: ") == len(NAMES)
+    assert "clean.csv" in answer.out
