@@ -232,7 +232,7 @@ class _Compact:
     def _list(self) -> tuple[int, int]:
         head = self._byte()
         count = head >> 4
-        return (self._size() if count == 15 else count), head & 15  # noqa: PLR2004  "more follows"
+        return (self._size() if count == 15 else count), head & 15  # noqa: PLR2004  the format's mark that the size follows
 
     def _size(self) -> int:
         size = self._varint()

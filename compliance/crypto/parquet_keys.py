@@ -3,8 +3,8 @@
 A data key is wrapped by AES-KWP (RFC 5649) and stands in the footer as
 ``base64(0x01 | key id (4 bytes, big endian) | wrapped key (40))``; its master key
 identifier is the key id in decimal. The wrapping key is HKDF-Expand-SHA256 of the column
-key with info ``"compliance parquet v1" | Place(tenant, table, column).encode()``, so that a
-wrapped key opens for its own column alone. The footer's column is named ``<footer>``.
+key with info ``"compliance parquet v1"`` and then tenant, table and column, each in UTF-8
+after its length (4 bytes, big endian), so that a wrapped key opens for its own column alone. The footer's column is named ``<footer>``.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ import functools
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.keywrap import (
     InvalidUnwrap,
     aes_key_unwrap_with_padding,
     aes_key_wrap_with_padding,
 )
 
-from compliance.crypto.aead import Place
 from compliance.crypto.keys import CACHE_SECONDS, Key, Keyring
+from compliance.crypto.subkeys import derive
 from compliance.errors import DecryptionFailed
 
 FOOTER = "<footer>"  # the column under whose key the footer is, and columns without their own
@@ -34,7 +32,6 @@ CIPHER = "AES_GCM_V1"
 _VERSION = b"\x01"
 _HEADER = 5  # version and key id
 _BITS = 256
-_PURPOSE = b"compliance parquet v1"
 _LIFETIME = dt.timedelta(seconds=CACHE_SECONDS)  # of a cache that dies with each call
 
 
@@ -87,8 +84,7 @@ class Session:
         return data_key
 
     def _wrapping_key(self, key: Key, column: str) -> bytes:
-        place = Place(self._ring.tenant, self._table, column).encode()
-        return HKDFExpand(hashes.SHA256(), 32, _PURPOSE + place).derive(key.material)
+        return derive(key, "parquet", self._ring.tenant, self._table, column)
 
 
 def _parsed(text: str, master: str) -> tuple[int, bytes]:

@@ -10,16 +10,15 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet as arrow
 
 from compliance._parquet import Encryption, encryption
 from compliance.crypto import parquet
+from compliance.crypto.hierarchy import KEY
 from compliance.crypto.keys import Keyring
 from compliance.crypto.parquet_keys import FOOTER
-from compliance.crypto.tables import WrappedKey
 from compliance.errors import (
     DecryptionFailed,
     InputError,
@@ -61,12 +60,12 @@ def path(tmp_path, ring):
 
 
 def destroy(store, key_file, *columns, table="people"):
-    """Destroy keys of columns; return the ring of a process that never saw them."""
+    """Destroy keys of columns; return the ring that did it."""
+    ring = Keyring.open(store, key_file)
     with store.writing() as connection:
         for column in columns:
-            gone = sa.update(WrappedKey.__table__).where(WrappedKey.name == f"{table}.{column}")
-            connection.execute(gone.values(wrapped=None, destroyed="2026-01-01"))
-    return Keyring.open(store, key_file)
+            assert ring.keys.destroy(connection, KEY.c.name == f"{table}.{column}")
+    return ring
 
 
 # -- round trips -----------------------------------------------------------------------
@@ -251,12 +250,9 @@ def test_a_destroyed_footer_closes_the_file(path, store, key_file):
             call(path, ring, table="people")
 
 
-def test_destruction_reaches_the_next_read_of_the_ring_that_forgot_the_key(
-    path, ring, store, key_file
-):
+def test_destruction_reaches_the_next_read_of_every_ring_here(path, ring, store, key_file):
     assert parquet.read(path, ring, table="people", columns=["name"]).num_rows == ROWS
     destroy(store, key_file, "name")
-    ring._cache.clear()  # what CACHE_SECONDS do; nothing of pyarrow's outlives it
     with pytest.raises(KeyDestroyed):
         parquet.read(path, ring, table="people", columns=["name"])
 
@@ -297,6 +293,7 @@ def test_many_threads_read_one_file(path, store, key_file):
 _READ_ALL = """
 import pathlib, sys
 from compliance.crypto import parquet
+from compliance.crypto.hierarchy import KEY
 from compliance.crypto.keys import Keyring
 from compliance.errors import ComplianceError
 from compliance.store import Store

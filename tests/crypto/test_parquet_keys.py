@@ -133,7 +133,7 @@ class Recorded(pme.KmsClient):
     def unwrap_key(self, text, master):
         data = base64.b64decode(text)
         material, column = self.keys[int(master)]
-        parts = [part.encode() for part in (*self.place, column, "1")]
+        parts = [part.encode() for part in (*self.place, column)]
         place = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         info = b"compliance parquet v1" + place
         self.asked.append(data)
