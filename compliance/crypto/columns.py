@@ -303,23 +303,17 @@ def _opening_keys(
     ring: Keyring, heads: Iterable[bytes], destroyed: Destroyed
 ) -> dict[bytes, Key | None]:
     """Return the key that each header names; None for one that was destroyed."""
-    found: dict[bytes, Key | None] = {}
-    for head in heads:
-        if head[0] != aead.VERSION:
-            raise DecryptionFailed(aead.REFUSED)
-        found[head] = _opening_key(ring, int.from_bytes(head[1:], "big"), destroyed)
-    return found
-
-
-def _opening_key(ring: Keyring, key_id: int, destroyed: Destroyed) -> Key | None:
+    ids = {head: int.from_bytes(head[1:], "big") for head in heads}
+    if any(head[0] != aead.VERSION for head in ids):
+        raise DecryptionFailed(aead.REFUSED)
     try:
-        return ring.by_id(key_id)
+        keys = ring.by_ids(ids.values())
     except DecryptionFailed:
         raise DecryptionFailed(aead.REFUSED) from None
-    except KeyDestroyed:
+    for key_id in (key_id for key_id, key in keys.items() if key is None):
         if destroyed == "raise":
-            raise
-        return None
+            raise KeyDestroyed(f"key {key_id} was destroyed; open with destroyed='null'")
+    return {head: keys[key_id] for head, key_id in ids.items()}
 
 
 def _require_expected(

@@ -32,6 +32,7 @@ from compliance.store import Store
 KEY = WrappedKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 BYTES = 32
 _CHUNK = 5_000  # names in one query
+_MOST_ID = 2**31 - 1  # a forged id may be larger than the column holds
 Row = sa.Row[Any]
 
 
@@ -91,9 +92,17 @@ class Hierarchy:
 
     def row(self, key_id: int) -> Row | None:
         """Return a key's row, without unwrapping it."""
-        wanted = sa.literal(key_id, sa.BigInteger)  # a forged id may be larger
-        with self.store.reading() as connection:
-            return connection.execute(self.rows().where(KEY.c.id == wanted)).one_or_none()
+        return next(iter(self.many([key_id])), None)
+
+    def many(self, key_ids: Iterable[int]) -> list[Row]:
+        """Return the rows of those keys that there are, without unwrapping them."""
+        possible = sorted(key_id for key_id in key_ids if key_id <= _MOST_ID)
+        found: list[Row] = []
+        for start in range(0, len(possible), _CHUNK):
+            chunk = possible[start : start + _CHUNK]
+            with self.store.reading() as connection:
+                found += connection.execute(self.rows().where(KEY.c.id.in_(chunk))).all()
+        return found
 
     def rows(self, kind: str | None = None, name: str | None = None) -> sa.Select[Any]:
         """Return a query for this tenant's keys, newest epoch first."""

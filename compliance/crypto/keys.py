@@ -12,7 +12,7 @@ import decimal
 import hmac
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,24 @@ class Keyring:
         if key.kind in _NEVER_OPEN:
             raise DecryptionFailed("the sealed value names a key that is not here")
         return key
+
+    def by_ids(self, key_ids: Iterable[int]) -> dict[int, Key | None]:
+        """Return many keys as `by_id` does; None for one that was destroyed on purpose.
+
+        Raises:
+            DecryptionFailed: one of them is not here, or seals nothing.
+            KeyRetired: the epoch of one is over.
+        """
+        wanted = set(key_ids)
+        cached = {key_id: self.keys.cache.get(key_id) for key_id in wanted}
+        found: dict[int, Key | None] = {i: key for i, key in cached.items() if key is not None}
+        rows = self.keys.many(wanted - found.keys())
+        kinds = {key.kind for key in cached.values() if key} | {row.kind for row in rows}
+        if len(found) + len(rows) < len(wanted) or kinds & _NEVER_OPEN:
+            raise DecryptionFailed("a sealed value names a key that is not here")
+        for row in rows:
+            found[row.id] = None if row.wrapped is None else self.keys.unwrap(row)
+        return found
 
     # -- life and death --------------------------------------------------------------
 

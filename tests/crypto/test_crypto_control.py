@@ -7,6 +7,7 @@ from compliance import frames
 from compliance.controls import Call, Opening, Phase
 from compliance.crypto import columns
 from compliance.crypto.control import Unseal
+from compliance.crypto.hierarchy import KEY
 from compliance.errors import ConsentMissing, DecryptionFailed, KeyDestroyed
 from compliance.policy import Column, Dataset, Policy
 
@@ -106,10 +107,8 @@ def test_a_call_for_which_everybody_was_erased_is_refused(ring, call, diaries):
         Unseal(ring)(call)
 
 
-def test_the_destroyed_key_of_a_column_refuses_the_call(ring, call, opening, monkeypatch):
-    def gone(key_id):
-        raise KeyDestroyed(f"key {key_id} was destroyed")
-
-    monkeypatch.setattr(ring, "by_id", gone)
+def test_the_destroyed_key_of_a_column_refuses_the_call(ring, call, opening):
+    with ring.store.writing() as connection:
+        ring.keys.destroy(connection, KEY.c.kind == "column")
     with pytest.raises(KeyDestroyed):
         Unseal(ring)(call)
