@@ -4,7 +4,8 @@ A data key is wrapped by AES-KWP (RFC 5649) and stands in the footer as
 ``base64(0x01 | key id (4 bytes, big endian) | wrapped key (40))``; its master key
 identifier is the key id in decimal. The wrapping key is HKDF-Expand-SHA256 of the column
 key with info ``"compliance parquet v1"`` and then tenant, table and column, each in UTF-8
-after its length (4 bytes, big endian), so that a wrapped key opens for its own column alone. The footer's column is named ``<footer>``.
+after its length (4 bytes, big endian), so that a wrapped key opens for
+its own column alone. The footer's column is named ``<footer>``.
 """
 
 from __future__ import annotations
