@@ -9,6 +9,7 @@ import pytest
 
 from compliance.crypto.providers import hpke
 from compliance.errors import KeyDestroyed, KeyRetired
+from compliance.store import connect
 
 
 def _file(project):
@@ -266,3 +267,43 @@ def test_only_who_keeps_keys_rotates_destroys_and_exports_them(cli, office, beco
     ):
         answer = cli("keys", *command)
         assert (answer.code, answer.out) == (4, ""), command
+
+
+MODELS = """
+import sqlalchemy as sa
+from compliance.crypto.orm import Encrypted
+people = sa.Table(
+    "people", sa.MetaData(),
+    sa.Column("id", sa.Integer, primary_key=True), sa.Column("iban", Encrypted(str)),
+)
+nothing = 7
+"""
+
+
+def test_a_column_is_sealed_anew_from_the_command_line(cli, project, monkeypatch):
+    import importlib
+
+    from compliance import Guard
+    from compliance.crypto.orm import bind
+
+    name = f"models_{project.parent.name}".replace("-", "_")
+    (project / f"{name}.py").write_text(MODELS)
+    monkeypatch.syspath_prepend(str(project))
+    people = importlib.import_module(name).people
+    guard = Guard(project)
+    bind(people.metadata, guard.keys)
+    monkeypatch.setenv("SHOP_URL", f"sqlite:///{project / 'shop.db'}")
+    engine = connect(f"sqlite:///{project / 'shop.db'}")
+    people.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(people.insert(), [{"id": i, "iban": "DE89"} for i in range(7)])
+    guard.store.close()
+    assert cli("keys", "rotate", "column/people.iban").code == 0
+    answer = cli("keys", "reencrypt", f"{name}:people", "--url", "env:SHOP_URL")
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[1].split() == ["iban", "7", "0"]
+    assert "key.reencrypted" in _told(cli)
+    for wrong in (f"{name}:nothing", f"{name}:none", "no.such.module:x", "", ":x"):
+        assert cli("keys", "reencrypt", wrong, "--url", "env:SHOP_URL").code == 2
+    assert cli("keys", "reencrypt", f"{name}:people", "--url", "env:NOT_SET").code == 2
+    engine.dispose()
