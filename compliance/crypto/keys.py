@@ -174,7 +174,10 @@ class Keyring:
         return key
 
     def seal(self, key: Key, plaintext: bytes, place: aead.Place) -> bytes:
-        """Return a sealed value bound to its place."""
+        """Return a sealed value bound to its place.
+
+        Where many values are sealed under one key, `reserve` gives the key that may seal them.
+        """
         return aead.seal(key.cipher, key.id, plaintext, place.encode())
 
     def open_sealed(self, cell: bytes, place: aead.Place) -> bytes:
@@ -186,9 +189,7 @@ class Keyring:
         """
         key = self.by_id(aead.key_id_of(cell))
         if key.kind == "column" and key.name != f"{place.table}.{place.column}":
-            raise DecryptionFailed(
-                "a sealed value does not open: wrong key, wrong place or altered bytes"
-            )
+            raise DecryptionFailed(aead.REFUSED)
         return aead.open_sealed(key.cipher, cell, place.encode())
 
     def by_id(self, key_id: int) -> Key:
