@@ -26,6 +26,7 @@ from compliance.controls import (
 )
 from compliance.crypto import columns
 from compliance.crypto.control import Unseal
+from compliance.crypto.custody import discrepancies as key_discrepancies
 from compliance.crypto.keys import Keyring
 from compliance.crypto.sealer import Sealer
 from compliance.dp.control import Deliver, Reserve, Settle, Unchanged
@@ -225,6 +226,8 @@ class Guard:
             yield "consent", message
         for message in budget_discrepancies(self.ledger, self.trail):
             yield "budget", message
+        for message in key_discrepancies(self.keys, self.trail):
+            yield "key", message
 
     # -- the machinery --------------------------------------------------------------------
 

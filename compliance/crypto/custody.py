@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ Progress = Callable[[int, int, str], None]
 ROTATABLE = ("column", "model", "file", "index", "join", "format", "token")
 DESTRUCTIBLE = (*ROTATABLE, "subject")
 BATCH = 20_000  # keys rewrapped in one transaction
+_IDS = 4_000  # ids of keys in one entry of the trail
 
 
 def _silent(_done: int, _total: int, _what: str) -> None:
@@ -275,7 +276,8 @@ class Custodian:
     def _destroy(self, where: sa.ColumnElement[bool], what: str) -> Destroyed:
         with self._store.writing() as connection:
             ids = self._keys.destroy(connection, where)
-            self._record(connection, what, {"keys": _ids(ids)})
+            for facts in key_facts(ids):
+                self._record(connection, what, facts)
         self._keys.forget(ids)  # again: a reader may have fetched one before the commit
         effective = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=cache.SECONDS)
         return Destroyed(tuple(ids), effective)
@@ -302,9 +304,38 @@ def _known(kind: str, kinds: tuple[str, ...]) -> None:
         raise InputError(f"a {kind} key cannot be named here; kinds: {', '.join(kinds)}")
 
 
+def key_facts(ids: Sequence[int]) -> Iterator[dict[str, str]]:
+    """Yield the facts of entries that name keys: an entry holds some thousands of ids."""
+    for start in range(0, len(ids), _IDS):
+        yield {"keys": _ids(ids[start : start + _IDS])}
+
+
 def _ids(ids: Sequence[int]) -> str:
     """Return ids as one fact: numbers of rows, which say nothing of anybody."""
     return ",".join(map(str, ids))
+
+
+_DESTROYED = ("key.destroyed", "key.subject-destroyed", "request.keys-destroyed")
+_STATES = {**dict.fromkeys(_DESTROYED, "destroyed"), "key.retired": "retired", "key.restored": ""}
+
+
+def discrepancies(ring: Keyring, trail: Trail) -> Iterator[str]:
+    """Yield what was done to keys and was undone by another way than ours.
+
+    Whoever can write to the database and kept a copy of it can put back the wrapped key that
+    was destroyed; the trail knows that it was.
+    """
+    states: dict[int, str] = {}
+    with ring.store.reading() as connection:
+        for entry in trail.events_in(connection, _STATES):
+            for key_id in str(entry.values["facts"].get("keys", "")).split(","):
+                if key_id.isdecimal():
+                    states[int(key_id)] = _STATES[entry.values["event"]]
+    for row in ring.keys.many(states):
+        if states[row.id] == "destroyed" and row.wrapped is not None:
+            yield f"key {row.id} was destroyed, and is back in the table of keys"
+        if states[row.id] == "retired" and row.retired is None and row.wrapped is not None:
+            yield f"key {row.id} was retired, and opens again"
 
 
 def _age(created: str) -> float:

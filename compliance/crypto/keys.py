@@ -236,14 +236,14 @@ class Keyring:
 
     def destroy_subject(
         self, connection: sa.Connection, subject_type: str, identifier: object
-    ) -> int:
-        """Destroy a subject's key inside a write transaction; return how many were destroyed.
+    ) -> list[int]:
+        """Destroy a subject's key inside a write transaction; return the ids of what is gone.
 
         Effective at commit in this process, and within `CACHE_SECONDS` in every other.
         """
         name = self.reference(subject_type, identifier)
         where = (KEY.c.kind == "subject") & (KEY.c.name == name)
-        return len(self.keys.destroy(connection, where))
+        return self.keys.destroy(connection, where)
 
 
 def _where(settings: Settings) -> str:

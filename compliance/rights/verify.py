@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from compliance.access.identity import Identity
+from compliance.crypto.custody import key_facts
 from compliance.errors import VerificationFailed
 from compliance.rights import certificate
 from compliance.rights.desk import REQUEST, STEP, Desk, Row
@@ -93,6 +94,9 @@ def _close(desk: Desk, row: Row, identity: Identity, done: Done) -> dict[str, An
     now = desk.now()
     event = desk.event("closed", identity, row.id, pseudonym, plan=row.digest)
     with desk.store.writing() as connection:
+        for facts in key_facts(_destroyed(desk, connection, keys)):
+            entry = desk.event("keys-destroyed", identity, row.id, **facts)
+            desk.trail.append_in(connection, entry)
         values = {"state": "closed", "closed": now, "subject": None, "open_reference": None}
         index = desk.move(connection, row, event, values)
         head = log.stored_head(connection)
@@ -103,9 +107,13 @@ def _close(desk: Desk, row: Row, identity: Identity, done: Done) -> dict[str, An
         mine = REQUEST.c.id == row.id
         connection.execute(sa.update(REQUEST).where(mine).values(certificate=json.dumps(envelope)))
         connection.execute(sa.update(STEP).where(STEP.c.request == row.id).values(sealed=None))
-        for kind, identifier in keys:
-            desk.ring.destroy_subject(connection, kind, identifier)
     return envelope
+
+
+def _destroyed(desk: Desk, connection: sa.Connection, keys: list[tuple[str, object]]) -> list[int]:
+    """Destroy the persons' keys; return the ids of what is gone."""
+    gone = [desk.ring.destroy_subject(connection, kind, identifier) for kind, identifier in keys]
+    return [key_id for ids in gone for key_id in ids]
 
 
 def _keys_to_destroy(desk: Desk, row: Row, done: Done) -> list[tuple[str, object]]:

@@ -307,3 +307,22 @@ def test_a_column_is_sealed_anew_from_the_command_line(cli, project, monkeypatch
         assert cli("keys", "reencrypt", wrong, "--url", "env:SHOP_URL").code == 2
     assert cli("keys", "reencrypt", f"{name}:people", "--url", "env:NOT_SET").code == 2
     engine.dispose()
+
+
+def test_a_destroyed_key_that_is_put_back_is_found(cli, project):
+    import sqlite3
+
+    (cell, _), _place = _seal(project)
+    key = int.from_bytes(cell[1:5], "big")
+    database = sqlite3.connect(project / ".compliance/compliance.db")
+    where = "FROM compliance_key WHERE id = ?"
+    ((wrapped,),) = database.execute(f"SELECT wrapped {where}", [key]).fetchall()
+    assert cli("keys", "destroy", key, "--yes").code == 0
+    assert cli("trail", "verify").code == 0
+    change = "UPDATE compliance_key SET wrapped = ?, destroyed = NULL WHERE id = ?"
+    database.execute(change, [wrapped, key])
+    database.commit()
+    database.close()
+    answer = cli("trail", "verify")
+    assert answer.code == 1
+    assert f"key {key} was destroyed" in answer.out

@@ -77,7 +77,7 @@ def diaries(ring):
 
 def destroy(ring, who):
     with ring.store.writing() as connection:
-        assert ring.destroy_subject(connection, "customer", who) == 1
+        assert len(ring.destroy_subject(connection, "customer", who)) == 1
 
 
 def test_columns_under_peoples_own_keys_are_opened_beside_the_others(ring, call, diaries):

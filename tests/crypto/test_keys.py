@@ -49,7 +49,7 @@ def query(ring, statement, **values):
 
 def destroy(ring, identifier):
     with ring.store.writing() as connection:
-        return ring.destroy_subject(connection, "person", identifier)
+        return len(ring.destroy_subject(connection, "person", identifier))
 
 
 # -- the hierarchy ---------------------------------------------------------------------

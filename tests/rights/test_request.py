@@ -48,6 +48,7 @@ def test_each_step_moves_one_state_and_is_in_the_trail(sqlite_chinook, office, g
         "request.step",
         "request.step",
         "request.verifying",
+        "request.keys-destroyed",
         "request.closed",
     ]
     trail_verify.check(here.store, here.ring.signer()).require()
