@@ -95,7 +95,7 @@ def _close(desk: Desk, row: Row, identity: Identity, done: Done) -> dict[str, An
     event = desk.event("closed", identity, row.id, pseudonym, plan=row.digest)
     with desk.store.writing() as connection:
         for facts in key_facts(_destroyed(desk, connection, keys)):
-            entry = desk.event("keys-destroyed", identity, row.id, **facts)
+            entry = desk.event("keys-destroyed", identity, row.id, pseudonym, **facts)
             desk.trail.append_in(connection, entry)
         values = {"state": "closed", "closed": now, "subject": None, "open_reference": None}
         index = desk.move(connection, row, event, values)
