@@ -113,6 +113,22 @@ def with_column(frame: Frame, name: str, values: Sequence[Any]) -> Frame:
     return frame.with_columns(series.alias(name))
 
 
+def with_array(frame: Frame, name: str, array: pa.Array) -> Frame:
+    """Return the frame as `with_column` does, with an Arrow array of text, bytes or numbers."""
+    import narwhals as nw
+    import pyarrow as pa
+
+    _one_each(frame, array)
+    implementation = frame.implementation
+    if implementation.is_polars() or implementation.is_pyarrow():
+        table = nw.from_arrow(pa.table({name: array}), backend=implementation)
+        return frame.with_columns(table[name])
+    if implementation.is_pandas() and not pa.types.is_binary(array.type):
+        column = array.to_pandas().set_axis(frame.to_native().index)
+        return frame.with_columns(nw.from_native(column, series_only=True).alias(name))
+    return with_column(frame, name, array.to_pylist())
+
+
 def _one_each(frame: Frame, values: Sequence[Any]) -> None:
     if len(values) != len(frame):
         raise InputError(f"{len(values)} values for {len(frame)} rows")
@@ -144,12 +160,45 @@ def column(frame: Frame, name: str) -> list[Any]:
     if name not in frame.columns:
         raise InputError(f"no column {name!r}; there are: {', '.join(map(repr, frame.columns))}")
     values = frame[name].to_list()
-    if set(map(type, values)) <= _COMPARABLE:
+    kinds = set(map(type, values))
+    if kinds <= _NEVER_NAN:
+        return values
+    if kinds <= _COMPARABLE:
         return [None if v != v else v for v in values]  # noqa: PLR0124  NaN alone differs from itself
     return [None if _is_missing(v) else v for v in values]
 
 
-_COMPARABLE = {bool, int, float, str, bytes, type(None)}
+_NEVER_NAN = {bool, int, str, bytes, type(None)}
+_COMPARABLE = _NEVER_NAN | {float}
+
+
+def strings(frame: Frame, name: str, *, text: bool) -> pa.Array | pa.ChunkedArray | None:
+    """Return a column of text, or of bytes, as Arrow holds it; None for any other column.
+
+    Raises:
+        InputError: text that is no UTF-8.
+    """
+    import narwhals as nw
+    import pyarrow as pa
+
+    if name not in frame.columns or frame[name].dtype != (nw.String if text else nw.Binary):
+        return None
+    try:
+        array = frame[name].to_arrow()
+    except (pa.ArrowException, UnicodeError, TypeError):  # a pandas column of several types
+        return None
+    kinds = (
+        (pa.string(), pa.large_string(), pa.string_view())
+        if text
+        else (pa.binary(), pa.large_binary(), pa.binary_view())
+    )
+    if array.type not in kinds:
+        return None
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        raise InputError(f"column {name!r} holds text that is not UTF-8; repair it") from None
+    return array
 
 
 def _is_missing(value: Any) -> bool:

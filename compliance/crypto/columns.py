@@ -11,20 +11,22 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import compress, repeat
-from operator import add, call
-from typing import Any, Literal
+from itertools import compress
+from typing import TYPE_CHECKING, Any, Literal
 
 from compliance import frames
-from compliance.crypto import aead, values
+from compliance.crypto import aead, cells, values
 from compliance.crypto.keys import Key, Keyring, identity_text
 from compliance.errors import DecryptionFailed, InputError, KeyDestroyed
 from compliance.frames import Frame
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Subjects = tuple[str, Sequence[object]]
 Nulls = Literal["keep", "seal"]
 Destroyed = Literal["raise", "null"]
+Mask = list[bool] | None  # which rows hold a cell; None where all do
 _MISSING = frozenset({"", "None", "nan", "NaN", "sNaN", "<NA>", "NaT"})
 
 
@@ -62,19 +64,17 @@ def encrypt(
     if nulls not in {"keep", "seal"}:
         raise InputError("nulls is 'keep' or 'seal'")
     parts = _parts(frame, rows)
-    owners = None if subjects is None else _owner_keys(frame, ring, subjects)
+    people = [] if subjects is None else _people(frame, subjects[1])
+    own = None if subjects is None else _owner_keys(ring, subjects[0], people)
     for name in names:
-        cells = _values(frame, name)
-        mask = [nulls == "seal" or cell is not None for cell in cells]
-        plain = _encoded(cells, nulls, pad)
+        plain, mask = _plain(frame, name, nulls, pad)
         place = aead.Place(ring.tenant, table, name, version).encode()
-        bound = None if parts is None else list(compress(parts, mask))
-        if owners is None:
-            key = _column_key(ring, table, name, len(plain))
-            sealed = _seal(key, plain, place, bound)
+        bound = _kept_parts(parts, mask)
+        if own is None:
+            sealed = _seal(_column_key(ring, table, name, len(plain)), plain, place, bound)
         else:
-            sealed = _seal_each(list(compress(owners, mask)), plain, place, bound)
-        frame = _put(frame, name, _spread(sealed, mask))
+            sealed = _seal_each(own, _kept(people, mask), plain, place, bound)
+        frame = _put(frame, name, cells.spread(sealed, mask))
     return frame
 
 
@@ -139,28 +139,62 @@ def open_columns(
     if destroyed not in {"raise", "null"}:
         raise InputError("destroyed is 'raise' or 'null'")
     parts = _parts(frame, rows)
-    owners = None if subjects is None else _owner_names(frame, ring, subjects)
+    people = [] if subjects is None else _people(frame, subjects[1])
+    owners = None if subjects is None else _owner_names(ring, subjects[0], people)
     erased: set[int] = set()
     for name in names:
-        cells = _cells(frame, name)
-        mask = [cell is not None for cell in cells]
-        heads = [cell[: aead.HEADER] for cell in cells if cell is not None]
-        keys = _opening_keys(ring, set(heads), destroyed)
-        expected = None if owners is None else list(compress(owners, mask))
+        found, mask = _cells(frame, name)
+        heads = cells.headers_of(found)
+        keys = _opening_keys(ring, heads.unique().to_pylist(), destroyed)
+        expected = None if owners is None else _kept(owners, mask)
         _require_expected(keys, heads, f"{table}.{name}", expected)
-        gone = {head for head, key in keys.items() if key is None}
-        if gone:
-            lost = {i for i, c in enumerate(cells) if c and c[: aead.HEADER] in gone}
-            erased |= lost
-            mask = [there and i not in lost for i, there in enumerate(mask)]
+        if None in keys.values():
+            found, heads, mask, lost = _without_lost(keys, found, heads, mask)
+            erased.update(lost)
         place = aead.Place(ring.tenant, table, name, version).encode()
-        bound = None if parts is None else list(compress(parts, mask))
-        plain = _open(keys, list(compress(cells, mask)), place, bound)
-        frame = _put(frame, name, _spread(values.decode_all(plain), mask))
+        plain = _open(keys, heads, found, place, _kept_parts(parts, mask))
+        frame = _put_values(frame, name, plain, mask)
     return Opened(frame, sorted(erased))
 
 
+def _without_lost(
+    keys: dict[bytes, Key | None], found: pa.Array, heads: pa.Array, mask: Mask
+) -> tuple[pa.Array, pa.Array, Mask, list[int]]:
+    """Return cells, headers and mask without cells whose key was destroyed, and their rows."""
+    import pyarrow as pa
+
+    rows = [row for row, there in enumerate(mask or [True] * len(found)) if there]
+    stay = [keys[head] is not None for head in heads.to_pylist()]
+    lost = [row for row, there in zip(rows, stay, strict=True) if not there]
+    left = mask or [True] * len(found)
+    for row in lost:
+        left[row] = False
+    return found.filter(pa.array(stay)), heads.filter(pa.array(stay)), left, lost
+
+
 # -- values and cells ---------------------------------------------------------------------
+
+
+def _plain(frame: Frame, name: str, nulls: Nulls, pad: int | None) -> tuple[list[bytes], Mask]:
+    """Return what is to be sealed, and in which rows."""
+    texts = frames.strings(frame, name, text=True)
+    if texts is not None:
+        texts = cells.encode_text(cells.flat(texts))
+        if nulls == "keep" and pad is None:
+            return cells.present(texts)
+    data = _encoded(frame, name) if texts is None else texts.to_pylist()
+    if nulls == "seal":
+        return values.alike(data, pad), None
+    mask = _present(data)
+    plain = _kept(data, mask)
+    return (plain if pad is None else values.padded(plain, pad)), mask
+
+
+def _encoded(frame: Frame, name: str) -> list[Any]:
+    """Return the encoded values of a column, and None for missing ones."""
+    found = _values(frame, name)
+    mask = _present(found)
+    return _spread(values.encode_all(_kept(found, mask)), mask)
 
 
 def _values(frame: Frame, name: str) -> list[Any]:
@@ -175,22 +209,15 @@ def _values(frame: Frame, name: str) -> list[Any]:
     return frames.column(frame, name)
 
 
-def _encoded(cells: list[Any], nulls: Nulls, pad: int | None) -> list[bytes]:
-    plain = values.encode_all([cell for cell in cells if cell is not None])
-    if nulls == "seal":
-        filled = iter(plain)
-        return values.alike([None if c is None else next(filled) for c in cells], pad)
-    return plain if pad is None else values.padded(plain, pad)
-
-
-def _cells(frame: Frame, name: str) -> list[bytes | None]:
-    found = frames.column(frame, name)
-    if not {bytes, type(None)}.issuperset(map(type, found)):
-        found = [None if cell is None else _raw(cell) for cell in found]
-    lengths = [len(cell) for cell in found if cell is not None]
-    if lengths and min(lengths) < aead.OVERHEAD:
-        raise DecryptionFailed(aead.REFUSED)
-    return found
+def _cells(frame: Frame, name: str) -> tuple[pa.Array, Mask]:
+    """Return the cells of a column, and in which rows they are."""
+    array = frames.strings(frame, name, text=False)
+    if array is None:
+        found = frames.column(frame, name)
+        if not {bytes, type(None)}.issuperset(map(type, found)):
+            found = [None if cell is None else _raw(cell) for cell in found]
+        array = cells.binary(found)
+    return cells.present(cells.flat(array))
 
 
 def _raw(value: Any) -> bytes:
@@ -202,8 +229,16 @@ def _raw(value: Any) -> bytes:
         raise DecryptionFailed(aead.REFUSED) from None
 
 
-def _put(frame: Frame, name: str, items: list[Any]) -> Frame:
-    """Return the frame with the column replaced; the libraries' own errors would quote a cell."""
+def _put(frame: Frame, name: str, array: pa.Array) -> Frame:
+    return frames.with_array(frame, name, cells.compact(array))
+
+
+def _put_values(frame: Frame, name: str, plain: list[bytes], mask: Mask) -> Frame:
+    """Return the frame with opened values; the libraries' own errors would quote one."""
+    texts = cells.decode_text(plain) if len(plain) else None
+    if texts is not None:
+        return _put(frame, name, cells.spread(texts, mask))
+    items = _spread(values.decode_all(plain.to_pylist()), mask)
     try:
         try:
             return frames.with_column(frame, name, items)
@@ -218,16 +253,24 @@ def _put(frame: Frame, name: str, items: list[Any]) -> Frame:
 
 def _put_unsigned(frame: Frame, name: str, items: list[Any]) -> Frame:
     """Left to itself Arrow takes whole numbers for signed ones, and overflows."""
-    import narwhals as nw
     import pyarrow as pa
 
-    column = pa.chunked_array([pa.array(items, pa.uint64())])
-    return frame.with_columns(nw.from_native(column, series_only=True).alias(name))
+    return frames.with_array(frame, name, pa.array(items, pa.uint64()))
 
 
-def _spread(items: list[Any], mask: list[bool]) -> list[Any]:
+def _present(items: Sequence[Any]) -> Mask:
+    """Return which items are not None; some types cannot be compared with it, but all have one."""
+    missing = type(None) in set(map(type, items))
+    return [item is not None for item in items] if missing else None
+
+
+def _kept(items: list[Any], mask: Mask) -> list[Any]:
+    return items if mask is None else list(compress(items, mask))
+
+
+def _spread(items: list[Any], mask: Mask) -> list[Any]:
     """Return the items at the places where the mask is true, and None at the others."""
-    if len(items) == len(mask):
+    if mask is None:
         return items
     filled = iter(items)
     return [next(filled) if there else None for there in mask]
@@ -236,13 +279,19 @@ def _spread(items: list[Any], mask: list[bool]) -> list[Any]:
 # -- places -------------------------------------------------------------------------------
 
 
-def _parts(frame: Frame, rows: Sequence[object] | None) -> list[bytes] | None:
+def _parts(frame: Frame, rows: Sequence[object] | None) -> pa.Array | None:
     """Return what each row adds to a place: nothing where its key is missing."""
     if rows is None:
         return None
     _one_each(frame, rows, "row keys")
-    parts = aead.encode_parts(_identities(rows))
-    return [b"" if row is None else part for row, part in zip(rows, parts, strict=True)]
+    keys = rows if set(map(type, rows)) == {int} else _identities(rows)
+    return cells.row_parts(keys, _present(rows))
+
+
+def _kept_parts(parts: pa.Array | None, mask: Mask) -> pa.Array | None:
+    import pyarrow as pa
+
+    return parts if parts is None or mask is None else parts.filter(pa.array(mask))
 
 
 def _one_each(frame: Frame, items: Sequence[object], what: str) -> None:
@@ -264,8 +313,11 @@ def _identities(identifiers: Sequence[object]) -> list[str]:
 
 
 def _people(frame: Frame, identifiers: Sequence[object]) -> list[str]:
+    """Return the text of each row's subject."""
     _one_each(frame, identifiers, "subjects")
     texts = _identities(identifiers)
+    if _MISSING.isdisjoint(texts):
+        return texts
     suspects = (i for i, text in enumerate(texts) if text in _MISSING)
     missing = sum(not texts[i] or not isinstance(identifiers[i], str) for i in suspects)
     if missing:
@@ -276,22 +328,17 @@ def _people(frame: Frame, identifiers: Sequence[object]) -> list[str]:
     return texts
 
 
-def _owner_keys(frame: Frame, ring: Keyring, subjects: Subjects) -> list[Key]:
-    """Return the key of each row's subject; one that has none yet gets it here."""
-    kind, identifiers = subjects
-    texts = _people(frame, identifiers)
-    unique = list(dict.fromkeys(texts))
-    keys = dict(zip(unique, ring.subjects(kind, unique), strict=True))
-    return [keys[text] for text in texts]
+def _owner_keys(ring: Keyring, kind: str, people: list[str]) -> dict[str, Key]:
+    """Return the key of each subject; one that has none yet gets it here."""
+    unique = list(dict.fromkeys(people))
+    return dict(zip(unique, ring.subjects(kind, unique), strict=True))
 
 
-def _owner_names(frame: Frame, ring: Keyring, subjects: Subjects) -> list[str]:
+def _owner_names(ring: Keyring, kind: str, people: list[str]) -> list[str]:
     """Return the name that the key of each row's subject has, without making any key."""
-    kind, identifiers = subjects
-    texts = _people(frame, identifiers)
-    unique = list(dict.fromkeys(texts))
+    unique = list(dict.fromkeys(people))
     names = dict(zip(unique, ring.references(kind, list(unique)), strict=True))
-    return [names[text] for text in texts]
+    return list(map(names.__getitem__, people))
 
 
 def _column_key(ring: Keyring, table: str, name: str, count: int) -> Key:
@@ -317,7 +364,7 @@ def _opening_keys(
 
 
 def _require_expected(
-    keys: dict[bytes, Key | None], heads: list[bytes], column: str, owners: list[str] | None
+    keys: dict[bytes, Key | None], heads: pa.Array, column: str, owners: list[str] | None
 ) -> None:
     """Before anything is decrypted, each key must be the column's, or the row's own subject's.
 
@@ -329,8 +376,7 @@ def _require_expected(
     if owners is None:
         good = good and set(names.values()) <= {column}
     else:
-        pairs = zip(heads, owners, strict=True)
-        good = good and all(names.get(head, owner) == owner for head, owner in pairs)
+        good = good and list(map(names.get, heads.to_pylist(), owners)) == owners
     if not good:
         raise DecryptionFailed(aead.REFUSED)
 
@@ -338,39 +384,32 @@ def _require_expected(
 # -- ciphers ------------------------------------------------------------------------------
 
 
-def _seal(key: Key, plain: list[bytes], place: bytes, parts: list[bytes] | None) -> list[bytes]:
+def _seal(key: Key, plain: list[bytes], place: bytes, parts: pa.Array | None) -> pa.Array:
     head = aead.header(key.id)
-    bound = _bound(head + place, parts)
-    return aead.seal_all(partial(map, key.cipher.encrypt), repeat(head), plain, bound)
+    return cells.seal_all(key.cipher.encrypt, head, plain, cells.associated(head, place, parts))
 
 
 def _seal_each(
-    keys: list[Key], plain: list[bytes], place: bytes, parts: list[bytes] | None
-) -> list[bytes]:
-    distinct = {key.id: key for key in keys}
-    made = {n: (aead.header(n), key.cipher.encrypt) for n, key in distinct.items()}
-    heads, ciphers = [made[key.id][0] for key in keys], [made[key.id][1] for key in keys]
-    return aead.seal_all(partial(map, call, ciphers), heads, plain, _each(heads, place, parts))
+    keys: dict[str, Key], people: list[str], plain: list[bytes], place: bytes, parts: pa.Array | None
+) -> pa.Array:
+    """Return cells, each under the key of the person it is about."""
+    named = {name: aead.header(key.id) for name, key in keys.items()}
+    ciphers = {name: key.cipher.encrypt for name, key in keys.items()}
+    heads = cells.binary(list(map(named.__getitem__, people)))
+    each = list(map(ciphers.__getitem__, people))
+    return cells.seal_all(each, heads, plain, cells.associated(heads, place, parts))
 
 
 def _open(
-    keys: dict[bytes, Key | None], cells: list[Any], place: bytes, parts: list[bytes] | None
+    keys: dict[bytes, Key | None],
+    heads: pa.Array,
+    found: pa.Array,
+    place: bytes,
+    parts: pa.Array | None,
 ) -> list[bytes]:
     ciphers = {head: key.cipher.decrypt for head, key in keys.items() if key is not None}
     if len(ciphers) == 1:
         ((head, decrypt),) = ciphers.items()
-        return aead.open_all(partial(map, decrypt), cells, _bound(head + place, parts))
-    heads = [cell[: aead.HEADER] for cell in cells]
-    each = partial(map, call, [ciphers[head] for head in heads])
-    return aead.open_all(each, cells, _each(heads, place, parts))
-
-
-def _bound(start: bytes, parts: list[bytes] | None) -> Iterable[bytes]:
-    """Return the associated data of cells under one key: the row, where known, comes last."""
-    return repeat(start) if parts is None else map(start.__add__, parts)
-
-
-def _each(heads: list[bytes], place: bytes, parts: list[bytes] | None) -> Iterable[bytes]:
-    """Return the associated data of cells under keys of their own."""
-    places = repeat(place) if parts is None else map(place.__add__, parts)
-    return map(add, heads, places)
+        return cells.open_all(decrypt, found, cells.associated(head, place, parts))
+    each = list(map(ciphers.__getitem__, heads.to_pylist()))
+    return cells.open_all(each, found, cells.associated(heads, place, parts))
