@@ -123,10 +123,16 @@ def with_array(frame: Frame, name: str, array: pa.Array) -> Frame:
     if implementation.is_polars() or implementation.is_pyarrow():
         table = nw.from_arrow(pa.table({name: array}), backend=implementation)
         return frame.with_columns(table[name])
-    if implementation.is_pandas() and not pa.types.is_binary(array.type):
+    if implementation.is_pandas() and array.type in _texts():
         column = array.to_pandas().set_axis(frame.to_native().index)
         return frame.with_columns(nw.from_native(column, series_only=True).alias(name))
     return with_column(frame, name, array.to_pylist())
+
+
+def _texts() -> tuple[pa.DataType, ...]:
+    import pyarrow as pa
+
+    return pa.string(), pa.large_string(), pa.string_view()
 
 
 def _one_each(frame: Frame, values: Sequence[Any]) -> None:
@@ -139,7 +145,7 @@ def _pandas_column(index: Any, values: list[Any]) -> Any:
     import pandas as pd
 
     kinds = set(map(type, values)) - {type(None)}
-    if len(kinds) > 1:
+    if len(kinds) > 1 or kinds == {bytes}:
         return pd.Series(values, index=index, dtype=object)
     if kinds == {int}:
         fits = all(v is None or -(2**63) <= v < 2**63 for v in values)
@@ -187,12 +193,7 @@ def strings(frame: Frame, name: str, *, text: bool) -> pa.Array | pa.ChunkedArra
         array = frame[name].to_arrow()
     except (pa.ArrowException, UnicodeError, TypeError):  # a pandas column of several types
         return None
-    kinds = (
-        (pa.string(), pa.large_string(), pa.string_view())
-        if text
-        else (pa.binary(), pa.large_binary(), pa.binary_view())
-    )
-    if array.type not in kinds:
+    if (array.type in _texts()) is not text:
         return None
     try:
         array.validate(full=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance import frames
-from compliance.crypto import aead, columns
+from compliance.crypto import aead, cells, columns
 from compliance.crypto.aead import Place
 from compliance.crypto.keys import Key
 from compliance.errors import DecryptionFailed
@@ -60,7 +60,7 @@ def test_wrong_keys_of_every_sort_are_refused_alike_before_decryption(ring, monk
     forged = [ring.seal(key, b"s" + SECRET.encode(), place) for key in others]
     good = sealed(ring)
     forged += [good[:1] + struct.pack(">I", n) + good[5:] for n in (0, 999_999, 2**31, 2**32 - 1)]
-    monkeypatch.setattr(aead, "open_all", lambda *_: pytest.fail("decrypted"))
+    monkeypatch.setattr(cells, "open_all", lambda *_: pytest.fail("decrypted"))
     assert {refusal(ring, cell) for cell in forged} == {aead.REFUSED}
     assert own.id == aead.key_id_of(good)
 
