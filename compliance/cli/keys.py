@@ -247,7 +247,7 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     recipient: Annotated[
         Path | None,
-        typer.Option("--recipient", help="Public key, PEM: seal the domain keys to it."),
+        typer.Option("--recipient", help="A public key, PEM: seal the domain keys to it."),
     ] = None,
     public: Annotated[
         bool, typer.Option("--public", help="The public key that signs the trail, as PEM.")
