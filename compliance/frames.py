@@ -119,11 +119,10 @@ def with_array(frame: Frame, name: str, array: pa.Array) -> Frame:
     import pyarrow as pa
 
     _one_each(frame, array)
-    implementation = frame.implementation
-    if implementation.is_polars() or implementation.is_pyarrow():
-        table = nw.from_arrow(pa.table({name: array}), backend=implementation)
-        return frame.with_columns(table[name])
-    if implementation.is_pandas() and array.type in _texts():
+    library = frame.implementation
+    if library.is_polars() or library.is_pyarrow():
+        return frame.with_columns(nw.from_arrow(pa.table({name: array}), backend=library)[name])
+    if library.is_pandas() and array.type in _texts():
         column = array.to_pandas().set_axis(frame.to_native().index)
         return frame.with_columns(nw.from_native(column, series_only=True).alias(name))
     return with_column(frame, name, array.to_pylist())
@@ -193,13 +192,11 @@ def strings(frame: Frame, name: str, *, text: bool) -> pa.Array | pa.ChunkedArra
         array = frame[name].to_arrow()
     except (pa.ArrowException, UnicodeError, TypeError):  # a pandas column of several types
         return None
-    if (array.type in _texts()) is not text:
-        return None
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
         raise InputError(f"column {name!r} holds text that is not UTF-8; repair it") from None
-    return array
+    return array if (array.type in _texts()) is text else None
 
 
 def _is_missing(value: Any) -> bool:

@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from operator import add, itemgetter
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -31,9 +28,6 @@ HEADER = 5  # bytes of version and key id
 REFUSED = "a sealed value does not open: wrong key, wrong place or altered bytes"
 _HEADER = struct.Struct(">BI")
 _NONCE = 12
-_NONCE_OF = itemgetter(slice(HEADER, HEADER + _NONCE))
-_BODY_OF = itemgetter(slice(HEADER + _NONCE, None))
-_NONCES = struct.Struct(f"{_NONCE}s")
 _MAX_PLAINTEXT = 2**31 - 1 - 16  # the library's limit for one message
 
 
@@ -63,19 +57,13 @@ class Place:
         """
         parts = [self.tenant, self.table, self.column, self.version]
         parts += [] if self.row is None else [self.row]
-        return b"".join(encode_parts(parts))
+        return b"".join(map(part, parts))
 
 
 def part(text: str) -> bytes:
-    """Return one part of a place."""
-    return encode_parts([text])[0]
-
-
-def encode_parts(texts: Iterable[str]) -> list[bytes]:
-    """Return parts of places: of each its length (4 bytes) and UTF-8; lone surrogates pass."""
-    data = [text.encode("utf-8", "surrogatepass") for text in texts]
-    lengths = {length: length.to_bytes(4, "big") for length in set(map(len, data))}
-    return [lengths[len(item)] + item for item in data]
+    """Return one part of a place: its length (4 bytes) and UTF-8; lone surrogates pass."""
+    data = text.encode("utf-8", "surrogatepass")
+    return len(data).to_bytes(4, "big") + data
 
 
 def header(key_id: int) -> bytes:
@@ -104,48 +92,6 @@ def seal(key: AESGCM, key_id: int, plaintext: bytes, place: bytes) -> bytes:
     return head + nonce + key.encrypt(nonce, plaintext, head + place)
 
 
-# Encrypts or decrypts each of many: nonces, messages and associated data in, results out.
-Bulk = Callable[[Iterable[bytes], Iterable[bytes], Iterable[bytes]], Iterable[bytes]]
-
-
-def seal_all(
-    encrypt: Bulk, headers: Iterable[bytes], plaintexts: Sequence[bytes], bound: Iterable[bytes]
-) -> list[bytes]:
-    """Return sealed cells, each under a fresh random nonce.
-
-    The nonces come from one read of the operating system's generator, which has no state in
-    this process: two processes after a fork, or a machine restored from a snapshot of its
-    disk, do not repeat them.
-
-    Args:
-        encrypt: of one key ``partial(map, key.encrypt)``.
-        headers: of each cell, by `header`; may be endless.
-        plaintexts: the values.
-        bound: for each cell its header and encoded place; may be endless.
-
-    Raises:
-        InputError: a value of more than 2 GiB.
-    """
-    fresh = os.urandom(_NONCE * len(plaintexts))
-    nonces = [nonce for (nonce,) in _NONCES.iter_unpack(fresh)]
-    try:
-        return list(map(add, map(add, headers, nonces), encrypt(nonces, plaintexts, bound)))
-    except OverflowError:
-        raise InputError("one sealed value holds less than 2 GiB") from None
-
-
-def open_all(decrypt: Bulk, cells: Sequence[bytes], bound: Iterable[bytes]) -> list[bytes]:
-    """Return the plaintexts of cells; the arguments are those of `seal_all`.
-
-    Raises:
-        DecryptionFailed: any of them was sealed by another key or elsewhere, or was altered.
-    """
-    try:
-        return list(decrypt(map(_NONCE_OF, cells), map(_BODY_OF, cells), bound))
-    except InvalidTag:
-        raise DecryptionFailed(REFUSED) from None
-
-
 def key_id_of(cell: bytes) -> int:
     """Return the id of the key that sealed a cell.
 
@@ -164,4 +110,8 @@ def open_sealed(key: AESGCM, cell: bytes, place: bytes) -> bytes:
         DecryptionFailed: another key, another place, or altered bytes; not told apart.
     """
     key_id_of(cell)
-    return open_all(partial(map, key.decrypt), [cell], [cell[:HEADER] + place])[0]
+    nonce, body = cell[HEADER : HEADER + _NONCE], cell[HEADER + _NONCE :]
+    try:
+        return key.decrypt(nonce, body, cell[:HEADER] + place)
+    except InvalidTag:
+        raise DecryptionFailed(REFUSED) from None

@@ -1,19 +1,19 @@
 """Many sealed cells at once: Arrow lays them out and takes them apart, the cipher does the rest.
 
 A column's cells lie one after the other in one buffer. Cutting and joining them there costs a
-tenth of what Python's own slices and additions cost, so that little beside AES-GCM itself is
-left to pay for. The layout is that of `compliance.crypto.aead`; arrays are ``large_binary``.
+tenth of what Python's own slices and additions cost, and only a block of them at a time is held
+as Python's objects, so that little beside AES-GCM itself is left to pay for. The layout is that
+of `compliance.crypto.aead`; arrays are ``large_binary``.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain, islice, repeat
 from operator import call
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidTag
 
@@ -23,12 +23,16 @@ from compliance.errors import DecryptionFailed, InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from compliance.crypto.cache import Key
+
 _NONCE = 12
-_BLOCK = 1024
 _BODY = aead.HEADER + _NONCE  # where the ciphertext begins
-_END = 2**31 - 1  # beyond every cell: the cipher's limit for one message
+_END = 2**31 + aead.OVERHEAD  # beyond every cell: the cipher's limit for one message
+_SMALL = 2**31 - 1  # bytes that offsets of 32 bits reach
+_BLOCK = 1024  # cells that are Python objects at a time: they stay in the processor's cache
 _TEXT = b"s"  # the letter of text in compliance.crypto.values
 
+Plain = Any  # encoded values, none of them missing: a list or an array
 # Encrypts or decrypts one cell: nonce, message and associated data in, the result out.
 Cipher = Callable[[bytes, bytes, bytes], bytes]
 
@@ -36,10 +40,50 @@ Cipher = Callable[[bytes, bytes, bytes], bytes]
 # -- sealing and opening ------------------------------------------------------------------
 
 
+def seal(key: Key, plain: Plain, place: bytes, parts: pa.Array | None) -> pa.Array:
+    """Return the sealed cells of one key, as `seal_all` does.
+
+    Args:
+        key: may seal so many.
+        plain: the encoded values.
+        place: encoded.
+        parts: what each row adds to the place, where it does.
+    """
+    head = aead.header(key.id)
+    return seal_all(key.cipher.encrypt, head, plain, associated(head, place, parts))
+
+
+def seal_each(
+    keys: dict[str, Key], people: list[str], plain: Plain, place: bytes, parts: pa.Array | None
+) -> pa.Array:
+    """Return cells, each under the key of the person it is about; see `seal`."""
+    named = {name: aead.header(key.id) for name, key in keys.items()}
+    ciphers = {name: key.cipher.encrypt for name, key in keys.items()}
+    heads = binary(list(map(named.__getitem__, people)))
+    each = list(map(ciphers.__getitem__, people))
+    return seal_all(each, heads, plain, associated(heads, place, parts))
+
+
+def open_each(
+    keys: dict[bytes, Key | None],
+    heads: pa.Array,
+    cells: pa.Array,
+    place: bytes,
+    parts: pa.Array | None,
+) -> pa.Array:
+    """Return the plaintexts of cells, each under the key that its header names; see `open_all`."""
+    ciphers = {head: key.cipher.decrypt for head, key in keys.items() if key is not None}
+    if len(ciphers) == 1:
+        ((head, decrypt),) = ciphers.items()
+        return open_all(decrypt, cells, associated(head, place, parts))
+    each = list(map(ciphers.__getitem__, heads.to_pylist()))
+    return open_all(each, cells, associated(heads, place, parts))
+
+
 def seal_all(
     encrypt: Cipher | Sequence[Cipher],
     headers: bytes | pa.Array,
-    plaintexts: Sequence[bytes] | pa.Array,
+    plaintexts: Plain,
     bound: Iterable[bytes],
 ) -> pa.Array:
     """Return sealed cells, each under a fresh random nonce.
@@ -51,7 +95,7 @@ def seal_all(
     Args:
         encrypt: of the key of all, or one for each cell.
         headers: by `aead.header`, of all or one for each cell.
-        plaintexts: the values.
+        plaintexts: the values, none of them missing.
         bound: for each cell its associated data, by `associated`; may be endless.
 
     Raises:
@@ -94,7 +138,7 @@ def headers_of(cells: pa.Array) -> pa.Array:
     """
     import pyarrow.compute as pc
 
-    if (pc.min(pc.binary_length(cells)).as_py() or 0) < aead.OVERHEAD and len(cells):
+    if len(cells) and pc.min(pc.binary_length(cells)).as_py() < aead.OVERHEAD:
         raise DecryptionFailed(aead.REFUSED)
     return _cut(cells, 0, aead.HEADER)
 
@@ -102,11 +146,11 @@ def headers_of(cells: pa.Array) -> pa.Array:
 # -- places -------------------------------------------------------------------------------
 
 
-def row_parts(keys: Sequence[str] | Sequence[int], mask: Sequence[bool] | None = None) -> pa.Array:
+def row_parts(keys: Sequence[object], mask: Sequence[bool] | None = None) -> pa.Array:
     """Return what rows add to a place: of each key its length (4 bytes) and UTF-8.
 
     Args:
-        keys: of the rows; lone surrogates pass.
+        keys: of the rows, all text or all int; lone surrogates pass.
         mask: which rows have a key, the others add nothing; None where all have.
     """
     import pyarrow as pa
@@ -119,7 +163,7 @@ def row_parts(keys: Sequence[str] | Sequence[int], mask: Sequence[bool] | None =
     return parts if mask is None else pc.if_else(pa.array(mask), parts, pa.scalar(b"", parts.type))
 
 
-def _utf8(keys: Sequence[str] | Sequence[int]) -> pa.Array:
+def _utf8(keys: Sequence[object]) -> pa.Array:
     import pyarrow as pa
 
     try:
@@ -161,7 +205,7 @@ def compact(array: pa.Array) -> pa.Array:
     import pyarrow as pa
 
     small = pa.string() if pa.types.is_large_string(array.type) else pa.binary()
-    return array.cast(small) if array.nbytes < _END else array
+    return array.cast(small) if array.nbytes < _SMALL else array
 
 
 def present(array: pa.Array) -> tuple[pa.Array, list[bool] | None]:
@@ -209,7 +253,7 @@ def _joined(*pieces: bytes | pa.Array) -> pa.Array:
 
 
 def _items(array: pa.Array) -> Iterable[bytes]:
-    """Return the items one after the other, made in blocks that a processor's cache holds."""
+    """Return the items one after the other, made in blocks."""
     starts = range(0, len(array), _BLOCK)
     return chain.from_iterable(array.slice(start, _BLOCK).to_pylist() for start in starts)
 
@@ -224,7 +268,7 @@ def _gathered(items: Iterable[bytes]) -> pa.Array:
 
 
 def _random(count: int) -> pa.Array:
-    """Return as many nonces."""
+    """Return random nonces."""
     import pyarrow as pa
 
     fresh = pa.py_buffer(os.urandom(_NONCE * count))

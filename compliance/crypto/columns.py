@@ -71,9 +71,9 @@ def encrypt(
         place = aead.Place(ring.tenant, table, name, version).encode()
         bound = _kept_parts(parts, mask)
         if own is None:
-            sealed = _seal(_column_key(ring, table, name, len(plain)), plain, place, bound)
+            sealed = cells.seal(_column_key(ring, table, name, len(plain)), plain, place, bound)
         else:
-            sealed = _seal_each(own, _kept(people, mask), plain, place, bound)
+            sealed = cells.seal_each(own, _kept(people, mask), plain, place, bound)
         frame = _put(frame, name, cells.spread(sealed, mask))
     return frame
 
@@ -152,7 +152,7 @@ def open_columns(
             found, heads, mask, lost = _without_lost(keys, found, heads, mask)
             erased.update(lost)
         place = aead.Place(ring.tenant, table, name, version).encode()
-        plain = _open(keys, heads, found, place, _kept_parts(parts, mask))
+        plain = cells.open_each(keys, heads, found, place, _kept_parts(parts, mask))
         frame = _put_values(frame, name, plain, mask)
     return Opened(frame, sorted(erased))
 
@@ -163,19 +163,16 @@ def _without_lost(
     """Return cells, headers and mask without cells whose key was destroyed, and their rows."""
     import pyarrow as pa
 
-    rows = [row for row, there in enumerate(mask or [True] * len(found)) if there]
     stay = [keys[head] is not None for head in heads.to_pylist()]
-    lost = [row for row, there in zip(rows, stay, strict=True) if not there]
-    left = mask or [True] * len(found)
-    for row in lost:
-        left[row] = False
+    left = [there is True for there in _spread(stay, mask)]
+    lost = [row for row, there in enumerate(_spread(stay, mask)) if there is False]
     return found.filter(pa.array(stay)), heads.filter(pa.array(stay)), left, lost
 
 
 # -- values and cells ---------------------------------------------------------------------
 
 
-def _plain(frame: Frame, name: str, nulls: Nulls, pad: int | None) -> tuple[list[bytes], Mask]:
+def _plain(frame: Frame, name: str, nulls: Nulls, pad: int | None) -> tuple[cells.Plain, Mask]:
     """Return what is to be sealed, and in which rows."""
     texts = frames.strings(frame, name, text=True)
     if texts is not None:
@@ -233,7 +230,7 @@ def _put(frame: Frame, name: str, array: pa.Array) -> Frame:
     return frames.with_array(frame, name, cells.compact(array))
 
 
-def _put_values(frame: Frame, name: str, plain: list[bytes], mask: Mask) -> Frame:
+def _put_values(frame: Frame, name: str, plain: pa.Array, mask: Mask) -> Frame:
     """Return the frame with opened values; the libraries' own errors would quote one."""
     texts = cells.decode_text(plain) if len(plain) else None
     if texts is not None:
@@ -284,8 +281,8 @@ def _parts(frame: Frame, rows: Sequence[object] | None) -> pa.Array | None:
     if rows is None:
         return None
     _one_each(frame, rows, "row keys")
-    keys = rows if set(map(type, rows)) == {int} else _identities(rows)
-    return cells.row_parts(keys, _present(rows))
+    whole = set(map(type, rows)) == {int}  # Arrow writes these as `identity_text` does
+    return cells.row_parts(rows if whole else _identities(rows), _present(rows))
 
 
 def _kept_parts(parts: pa.Array | None, mask: Mask) -> pa.Array | None:
@@ -379,37 +376,3 @@ def _require_expected(
         good = good and list(map(names.get, heads.to_pylist(), owners)) == owners
     if not good:
         raise DecryptionFailed(aead.REFUSED)
-
-
-# -- ciphers ------------------------------------------------------------------------------
-
-
-def _seal(key: Key, plain: list[bytes], place: bytes, parts: pa.Array | None) -> pa.Array:
-    head = aead.header(key.id)
-    return cells.seal_all(key.cipher.encrypt, head, plain, cells.associated(head, place, parts))
-
-
-def _seal_each(
-    keys: dict[str, Key], people: list[str], plain: list[bytes], place: bytes, parts: pa.Array | None
-) -> pa.Array:
-    """Return cells, each under the key of the person it is about."""
-    named = {name: aead.header(key.id) for name, key in keys.items()}
-    ciphers = {name: key.cipher.encrypt for name, key in keys.items()}
-    heads = cells.binary(list(map(named.__getitem__, people)))
-    each = list(map(ciphers.__getitem__, people))
-    return cells.seal_all(each, heads, plain, cells.associated(heads, place, parts))
-
-
-def _open(
-    keys: dict[bytes, Key | None],
-    heads: pa.Array,
-    found: pa.Array,
-    place: bytes,
-    parts: pa.Array | None,
-) -> list[bytes]:
-    ciphers = {head: key.cipher.decrypt for head, key in keys.items() if key is not None}
-    if len(ciphers) == 1:
-        ((head, decrypt),) = ciphers.items()
-        return cells.open_all(decrypt, found, cells.associated(head, place, parts))
-    each = list(map(ciphers.__getitem__, heads.to_pylist()))
-    return cells.open_all(each, found, cells.associated(heads, place, parts))

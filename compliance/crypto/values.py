@@ -31,12 +31,14 @@ import uuid
 import zoneinfo
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import repeat
 from typing import Any
 
 from compliance.errors import DecryptionFailed, InputError
 
 _INT = struct.Struct(">cq")
 _FLOAT = struct.Struct(">cd")
+_FIXED = {b"i": _INT, b"f": _FLOAT}
 _MARK = b"\x80"
 _LONGEST_PAD = 2**20
 
@@ -60,14 +62,21 @@ def decode_all(data: Sequence[bytes]) -> list[Any]:
     """
     letters = {item[:1] for item in data}
     try:
-        if letters == {b"s"}:
-            return [item[1:].decode("utf-8", "surrogatepass") for item in data]
+        if len(letters) == 1:
+            return _read_alike(letters.pop(), data)
         return [_READERS[item[:1]](item[1:]) for item in data]
     except (LookupError, ValueError, OverflowError, OSError, struct.error, InvalidOperation):
         raise DecryptionFailed(
             "a sealed cell holds a type that this version does not know; update this package, "
             "or for a time in a named zone install tzdata"
         ) from None
+
+
+def _read_alike(letter: bytes, data: Sequence[bytes]) -> list[Any]:
+    if letter in _FIXED and set(map(len, data)) == {9}:  # the letter and eight bytes
+        return [value for _, value in _FIXED[letter].iter_unpack(b"".join(data))]
+    read = _READERS[letter]
+    return [read(item[1:]) for item in data]
 
 
 def padded(data: Sequence[bytes], multiple: int) -> list[bytes]:
@@ -137,6 +146,13 @@ def _int(value: int) -> bytes:
     return b"I" + value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
 
+def _ints(values: Sequence[int]) -> list[bytes]:
+    try:
+        return list(map(_INT.pack, repeat(b"i"), values))
+    except struct.error:  # some have more than 64 bits
+        return list(map(_int, values))
+
+
 def _text(value: str) -> bytes:
     return b"s" + value.encode("utf-8", "surrogatepass")
 
@@ -182,8 +198,8 @@ _WRITERS: tuple[tuple[type, Callable[[Any], bytes]], ...] = (
 )
 _BULK: dict[type, Callable[[Sequence[Any]], list[bytes]]] = {
     str: lambda values: [("s" + value).encode("utf-8", "surrogatepass") for value in values],
-    int: lambda values: [_int(value) for value in values],
-    float: lambda values: [_FLOAT.pack(b"f", value) for value in values],
+    int: _ints,
+    float: lambda values: list(map(_FLOAT.pack, repeat(b"f"), values)),
     bytes: lambda values: [b"y" + value for value in values],
 }
 

@@ -2,12 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
-import tempfile
-from functools import partial
-from itertools import repeat
-from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -190,52 +184,6 @@ def test_an_id_that_does_not_fit_is_refused():
     for key_id in (-1, 2**32):
         with pytest.raises(InputError, match="key ids"):
             aead.header(key_id)
-
-
-def test_many_cells_are_sealed_as_one_is():
-    head, places = aead.header(7), [PLACE, b"elsewhere"]
-    bound = [head + place for place in places]
-    cells = aead.seal_all(partial(map, KEY.encrypt), repeat(head), [b"a", b""], bound)
-    opened = [aead.open_sealed(KEY, *each) for each in zip(cells, places, strict=True)]
-    assert opened == aead.open_all(partial(map, KEY.decrypt), cells, bound) == [b"a", b""]
-    assert {aead.key_id_of(cell) for cell in cells} == {7}
-
-
-def test_a_value_beyond_the_cipher_among_many_is_refused():
-    def too_long(*_):
-        raise OverflowError
-
-    with pytest.raises(InputError, match="2 GiB"):
-        aead.seal_all(partial(map, too_long), repeat(b""), [b""], repeat(b""))
-
-
-def test_a_million_cells_share_no_nonce():
-    bound = repeat(aead.header(1) + PLACE)
-    cells = aead.seal_all(partial(map, KEY.encrypt), repeat(aead.header(1)), [b""] * 10**6, bound)
-    assert len({cell[5:17] for cell in cells}) == len(cells) == 10**6
-
-
-def test_two_processes_after_a_fork_share_no_nonce():
-    """Each reads the operating system's generator; a counter or a seeded one would repeat."""
-    script = (
-        "import os, sys\n"
-        "from itertools import repeat\n"
-        "from cryptography.hazmat.primitives.ciphers.aead import AESGCM\n"
-        "from compliance.crypto import aead\n"
-        "encrypt = lambda *columns: map(AESGCM(bytes(32)).encrypt, *columns)\n"
-        "seal = lambda: aead.seal_all(encrypt, repeat(b'head.'), [b''] * 50_000, repeat(b''))\n"
-        "seal()\n"
-        "child = os.fork()\n"
-        "cells = seal()\n"
-        "path = sys.argv[1] + ('/child' if child == 0 else '/parent')\n"
-        "open(path, 'wb').write(b''.join(cell[5:17] for cell in cells))\n"
-        "if child: sys.exit(os.waitpid(child, 0)[1])\n"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-c", script, folder], check=True)
-        data = b"".join((Path(folder) / name).read_bytes() for name in ("child", "parent"))
-    assert len(data) == 12 * 100_000
-    assert len({data[i : i + 12] for i in range(0, len(data), 12)}) == 100_000
 
 
 def test_a_value_beyond_the_cipher_is_refused_before_it_is_touched():
