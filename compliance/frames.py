@@ -114,24 +114,24 @@ def with_column(frame: Frame, name: str, values: Sequence[Any]) -> Frame:
 
 
 def with_array(frame: Frame, name: str, array: pa.Array) -> Frame:
-    """Return the frame as `with_column` does, with an Arrow array of text, bytes or numbers."""
+    """Return the frame as `with_column` does; in pandas all but text are objects."""
     import narwhals as nw
     import pyarrow as pa
 
     _one_each(frame, array)
-    library = frame.implementation
-    if library.is_polars() or library.is_pyarrow():
-        return frame.with_columns(nw.from_arrow(pa.table({name: array}), backend=library)[name])
-    if library.is_pandas() and array.type in _texts():
-        column = array.to_pandas().set_axis(frame.to_native().index)
+    if frame.implementation.is_pandas():
+        column = _pandas_array(frame.to_native().index, array)
         return frame.with_columns(nw.from_native(column, series_only=True).alias(name))
-    return with_column(frame, name, array.to_pylist())
+    table = nw.from_arrow(pa.table({name: array}), backend=frame.implementation)
+    return frame.with_columns(table[name])
 
 
-def _texts() -> tuple[pa.DataType, ...]:
-    import pyarrow as pa
+def _pandas_array(index: Any, array: pa.Array) -> Any:
+    import pandas as pd
 
-    return pa.string(), pa.large_string(), pa.string_view()
+    if str(array.type) in _TEXTS:
+        return array.to_pandas().set_axis(index)
+    return pd.Series(array.to_pylist(), index=index, dtype=object)
 
 
 def _one_each(frame: Frame, values: Sequence[Any]) -> None:
@@ -144,7 +144,7 @@ def _pandas_column(index: Any, values: list[Any]) -> Any:
     import pandas as pd
 
     kinds = set(map(type, values)) - {type(None)}
-    if len(kinds) > 1 or kinds == {bytes}:
+    if len(kinds) > 1:
         return pd.Series(values, index=index, dtype=object)
     if kinds == {int}:
         fits = all(v is None or -(2**63) <= v < 2**63 for v in values)
@@ -173,6 +173,7 @@ def column(frame: Frame, name: str) -> list[Any]:
     return [None if _is_missing(v) else v for v in values]
 
 
+_TEXTS = {"string", "large_string", "string_view"}  # Arrow's types
 _NEVER_NAN = {bool, int, str, bytes, type(None)}
 _COMPARABLE = _NEVER_NAN | {float}
 
@@ -190,13 +191,13 @@ def strings(frame: Frame, name: str, *, text: bool) -> pa.Array | pa.ChunkedArra
         return None
     try:
         array = frame[name].to_arrow()
-    except (pa.ArrowException, UnicodeError, TypeError):  # a pandas column of several types
+    except (pa.ArrowException, UnicodeError, TypeError, OverflowError):  # several types in pandas
         return None
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
         raise InputError(f"column {name!r} holds text that is not UTF-8; repair it") from None
-    return array if (array.type in _texts()) is text else None
+    return array if (str(array.type) in _TEXTS) is text else None
 
 
 def _is_missing(value: Any) -> bool:

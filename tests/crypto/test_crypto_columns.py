@@ -91,6 +91,34 @@ def test_a_mixed_pandas_column_keeps_the_type_of_each_cell(ring):
     assert frames.column(back, "x") == [2**62 + 1, 0.5, "a", None, "\ud800"]
 
 
+@pytest.mark.parametrize("odd", [b"x", 5, 2**70, 0.5, "\ud800", dt.date(2024, 1, 1)], ids=ascii)
+def test_one_cell_of_another_type_after_many_texts_keeps_its_type(ring, odd):
+    cells = [*["a"] * 200, odd, None]
+    frame = pd.DataFrame({"x": pd.Series(cells, dtype=object)})
+    back = frames.column(opened(ring, sealed(ring, frame, ["x"]), ["x"]), "x")
+    assert (back, type(back[200])) == (cells, type(odd))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.chunked_array([["a"], [None, "b"], []], pa.string()),
+        pa.chunked_array([], pa.large_string()),
+        pa.chunked_array([pa.array(["z", "a", None], pa.large_string())[1:]]),
+        pa.array(["a", None], pa.string_view()),
+        pa.array(["a", None]).dictionary_encode(),
+        pl.Series(["a", None], dtype=pl.Categorical),
+    ],
+    ids=["chunks", "no-chunk", "slice", "view", "dictionary", "polars-category"],
+)
+def test_text_of_every_layout_survives(ring, column):
+    frame = frames.wrap(
+        (pl.DataFrame if isinstance(column, pl.Series) else pa.table)({"x": column})
+    )
+    back = opened(ring, sealed(ring, frame, ["x"]), ["x"])
+    assert frames.column(back, "x") == frames.column(frame, "x")
+
+
 def test_text_that_is_no_unicode_survives_where_the_library_can_hold_it(ring):
     frame = pd.DataFrame({"x": pd.Series(["\ud800", "a"], dtype=object)})
     hidden = sealed(ring, frame, ["x"])
@@ -251,6 +279,13 @@ def test_cells_may_come_back_as_databases_and_files_give_them(ring, hidden, dres
     cells = [dress(cell) for cell in frames.column(hidden, "salary")]
     frame = frames.wrap(pd.DataFrame({"salary": pd.Series(cells, dtype=object)}))
     assert frames.column(opened(ring, frame, ["salary"], rows=[1, 2]), "salary") == [10, 20]
+
+
+def test_cells_as_base64_text_open_in_any_library(ring, make, hidden):
+    cells = [base64.b64encode(cell).decode() for cell in frames.column(hidden, "salary")]
+    frame = frames.wrap(make({"salary": [cells[0], None, cells[1]]}))
+    back = opened(ring, frame, ["salary"], rows=[1, None, 2])
+    assert frames.column(back, "salary") == [10, None, 20]
 
 
 @pytest.mark.parametrize("cell", ["plain text", "", 7, 0.5, b"", "AAAA"])
