@@ -23,6 +23,7 @@ from numbers import Real
 from typing import Any
 
 from compliance import frames
+from compliance.crypto.arguments import require_names
 from compliance.crypto.keys import Key, Keyring
 from compliance.crypto.subkeys import derive, joined, live_keys
 from compliance.errors import InputError
@@ -59,7 +60,8 @@ def index(
         bits: from 8 to 256; the last byte is filled up with zero bits.
 
     Raises:
-        InputError: no such normaliser, a value that it refuses, or bits out of range.
+        InputError: an empty name, no such normaliser, a value that it refuses, or bits out of
+            range.
     """
     how = _Index(table, column, space, normal, bits)
     return how.compute(how.subkey(ring.named("index", how.name)), value)
@@ -78,8 +80,9 @@ def lookup(
     """Return the indices of a value under every live epoch of the key, the newest first.
 
     For ``WHERE email_index IN (...)`` while a key is being rotated: rows that were indexed
-    under the old epoch are found until they are indexed again. Arguments, errors and what
-    it leaks are those of `index`; a query shows the database what is looked for.
+    under the old epoch are found until they are indexed again or that epoch is retired: index
+    again first. Arguments, errors and what it leaks are those of `index`; a query shows the
+    database what is looked for.
     """
     how = _Index(table, column, space, normal, bits)
     return [how.compute(how.subkey(key), value) for key in live_keys(ring, "index", how.name)]
@@ -132,6 +135,9 @@ class _Index:
     bits: int
 
     def __post_init__(self) -> None:
+        require_names(table=self.table, column=self.column)
+        if self.space is not None:
+            require_names(space=self.space)
         if self.normal not in NORMALS:
             raise InputError(f"no normaliser {self.normal!r}; there are: {', '.join(NORMALS)}")
         if not MIN_BITS <= self.bits <= MAX_BITS:

@@ -6,17 +6,20 @@ are equal, and so how often each value occurs. It does not authenticate: whoever
 column may put any value of the format in, and it decrypts to something. A check digit,
 such as a card's, is encrypted like the others and is not valid afterwards.
 
-A ciphertext of the value's own format has no room for a key id. The caller stores
-``current(...)`` beside the data, and hands it back to decrypt what an older key encrypted;
-to rotate means to encrypt the whole column again at once.
+A ciphertext of the value's own format has no room for a key id, and under another key it
+decrypts to other characters of the format, without an error. The caller stores
+``current(...)`` beside the data, and hands it back as ``key_id``. Once the key has had a
+second epoch, nothing is decrypted without it. To rotate means to encrypt the whole column
+again at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from compliance import frames
+from compliance.crypto.arguments import require_names
 from compliance.crypto.ff1 import FF1, MAX_RADIX, MIN_RADIX, number, numerals
 from compliance.crypto.keys import Key, Keyring
 from compliance.crypto.subkeys import derive, joined
@@ -55,7 +58,12 @@ ALPHANUMERIC = Format(_PYTHON_DIGITS)
 
 
 def current(ring: Keyring, *, table: str, column: str) -> int:
-    """Return the id of the key that `encrypt` uses now; store it with the column."""
+    """Return the id of the key that `encrypt` uses now; store it with the column.
+
+    Raises:
+        InputError: an empty name.
+    """
+    require_names(table=table, column=column)
     return ring.named("format", f"{table}.{column}").id
 
 
@@ -82,12 +90,12 @@ def encrypt(
         key_id: an older key than the current one, by its id.
 
     Raises:
-        InputError: no text, a character outside the format, or fewer than 10^6 values of
-            this length, which could be guessed.
+        InputError: an empty name, no text, a character outside the format, or fewer than
+            10^6 values of this length, which could be guessed. No key is made then.
         DecryptionFailed: the key id is not one of this column's keys.
         KeyDestroyed: the key was destroyed.
     """
-    return _run([value], _where(ring, table, column, key_id), form, forwards=True)[0]
+    return _run([value], _Place(ring, table, column, key_id), form, forwards=True)[0]
 
 
 def decrypt(
@@ -101,9 +109,14 @@ def decrypt(
 ) -> str:
     """Return what was encrypted; under another key or place, some other text of the format.
 
-    Arguments and errors are those of `encrypt`.
+    Arguments and errors are those of `encrypt`, and these.
+
+    Raises:
+        InputError: no key id, and the column's key has had more than one epoch: nothing in
+            the text says which one encrypted it.
+        DecryptionFailed: no key id, and nothing was ever encrypted for this column.
     """
-    return _run([value], _where(ring, table, column, key_id), form, forwards=False)[0]
+    return _run([value], _Place(ring, table, column, key_id), form, forwards=False)[0]
 
 
 def encrypt_column(
@@ -120,7 +133,7 @@ def encrypt_column(
     Each distinct value is encrypted once, all of one length together. Arguments, errors and
     what it leaks are those of `encrypt`; one value that is refused refuses the column.
     """
-    return _column(frame, name, _where(ring, table, name, key_id), form, forwards=True)
+    return _column(frame, name, _Place(ring, table, name, key_id), form, forwards=True)
 
 
 def decrypt_column(
@@ -134,53 +147,89 @@ def decrypt_column(
 ) -> Frame:
     """Return the frame with a column decrypted in place; missing stays missing.
 
-    Arguments and errors are those of `encrypt`.
+    Arguments and errors are those of `decrypt`.
     """
-    return _column(frame, name, _where(ring, table, name, key_id), form, forwards=False)
+    return _column(frame, name, _Place(ring, table, name, key_id), form, forwards=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Where:
-    """A subkey and the tweak that it is used with; made for one call, never kept."""
+class _Place:
+    """The column, and the key that was named for it; made for one call, never kept."""
 
-    subkey: bytes
-    tweak: bytes
+    ring: Keyring
+    table: str
+    column: str
+    key_id: int | None
+
+    def __post_init__(self) -> None:
+        require_names(table=self.table, column=self.column)
+
+    @property
+    def tweak(self) -> bytes:
+        return b"compliance format v1" + joined(self.ring.tenant, self.table, self.column)
+
+    def subkey(self, *, forwards: bool) -> bytes:
+        key = self._key(f"{self.table}.{self.column}", forwards=forwards)
+        return derive(key, "format FF1", self.ring.tenant, self.table, self.column)
+
+    def _key(self, name: str, *, forwards: bool) -> Key:
+        if self.key_id is None:
+            if not forwards:
+                _require_one_epoch(self.ring, name)
+            return self.ring.named("format", name)
+        key = self.ring.by_id(self.key_id)
+        if (key.kind, key.name) != ("format", name):
+            raise DecryptionFailed(
+                "the key id is not of this column; store `current` with the column"
+            )
+        return key
 
 
-def _where(ring: Keyring, table: str, column: str, key_id: int | None) -> _Where:
-    key = _key(ring, f"{table}.{column}", key_id)
-    tweak = b"compliance format v1" + joined(ring.tenant, table, column)
-    return _Where(derive(key, "format FF1", ring.tenant, table, column), tweak)
+def _require_one_epoch(ring: Keyring, name: str) -> None:
+    """Refuse to guess: past every cache, since another process may have rotated just now.
+
+    Epochs that are retired or destroyed count: an old copy is still under one of them.
+    """
+    with ring.store.reading() as connection:
+        epochs = len(connection.execute(ring.keys.rows("format", name).limit(2)).all())
+    if epochs > 1:
+        raise InputError(
+            "this column's key was rotated, and FF1 would decrypt to other characters under the "
+            "wrong epoch; say key_id=..., the id that `fpe.current` gave when it was encrypted"
+        )
+    if not epochs:
+        raise DecryptionFailed(
+            "nothing was encrypted for this table and column; name those that it was encrypted for"
+        )
 
 
-def _key(ring: Keyring, name: str, key_id: int | None) -> Key:
-    if key_id is None:
-        return ring.named("format", name)
-    key = ring.by_id(key_id)
-    if (key.kind, key.name) != ("format", name):
-        raise DecryptionFailed("the key id is not of this column; store `current` with the column")
-    return key
-
-
-def _column(frame: Frame, name: str, where: _Where, form: Format, *, forwards: bool) -> Frame:
+def _column(frame: Frame, name: str, place: _Place, form: Format, *, forwards: bool) -> Frame:
     values = frames.column(frame, name)
     distinct = [v for v in dict.fromkeys(values) if v is not None]
-    found = dict(zip(distinct, _run(distinct, where, form, forwards=forwards), strict=True))
+    found = dict(zip(distinct, _run(distinct, place, form, forwards=forwards), strict=True))
     return frames.with_column(frame, name, [found.get(v) for v in values])
 
 
-def _run(values: Sequence[str], where: _Where, form: Format, *, forwards: bool) -> list[str]:
-    """Encrypt or decrypt texts, all of one length in one call; refuse before the first."""
-    cipher = FF1(where.subkey, form.radix)
+def _run(values: Sequence[str], place: _Place, form: Format, *, forwards: bool) -> list[str]:
+    """Encrypt or decrypt texts, all of one length in one call; refuse before a key is made."""
     cores = _cores(values, form)
     groups = _by_length(cores)
-    for length in groups:
-        cipher.check(length)
+    _check(groups, form)
+    if not groups:
+        return []
+    cipher = FF1(place.subkey(forwards=forwards), form.radix)
     found: dict[str, str] = {}
     for length, group in groups.items():
-        done = _permuted(cipher, length, group, where, form, forwards=forwards)
+        done = _permuted(cipher, length, group, place.tweak, form, forwards=forwards)
         found.update(zip(group, done, strict=True))
     return [_dressed(v, found[core], form) for v, core in zip(values, cores, strict=True)]
+
+
+def _check(lengths: Iterable[int], form: Format) -> None:
+    """Refuse lengths that the format has too few values of, which no key has a part in."""
+    cipher = FF1(bytes(32), form.radix)
+    for length in lengths:
+        cipher.check(length)
 
 
 def _cores(values: Sequence[str], form: Format) -> Sequence[str]:
@@ -215,12 +264,12 @@ def _by_length(cores: Sequence[str]) -> dict[int, list[str]]:
 
 
 def _permuted(
-    cipher: FF1, length: int, cores: Sequence[str], where: _Where, form: Format, *, forwards: bool
+    cipher: FF1, length: int, cores: Sequence[str], tweak: bytes, form: Format, *, forwards: bool
 ) -> list[str]:
     size = form.radix ** (length - length // 2)
     whole = _numbers(cores, form)
     halves = [n // size for n in whole], [n % size for n in whole]
-    left, right = cipher.permute(length, halves, where.tweak, forwards=forwards)
+    left, right = cipher.permute(length, halves, tweak, forwards=forwards)
     return _texts([a * size + b for a, b in zip(left, right, strict=True)], length, form)
 
 

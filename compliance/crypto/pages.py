@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from compliance import frames
 from compliance.crypto.aead import Place
+from compliance.crypto.arguments import require_list, require_names
 from compliance.crypto.keys import Key, Keyring
 from compliance.errors import DecryptionFailed, InputError
 
@@ -67,10 +68,12 @@ def seal_column(
             Pages of one column and label can be exchanged for one another unnoticed.
 
     Raises:
-        InputError: the values are of no Arrow type, or break the rules of theirs.
+        InputError: an empty name, or values that are of no Arrow type or break the rules of
+            theirs.
     """
     import pyarrow as pa
 
+    require_names(table=table, column=column)
     whole = pa.table([_chunked(values)], names=[column])
     key = ring.column(table, column)
     return seal_page(whole, key, context(ring, table, column, b"column", _text(label)))
@@ -85,6 +88,7 @@ def open_column(
         DecryptionFailed: another key, another place or label, or altered bytes.
         KeyDestroyed: the key was destroyed.
     """
+    require_names(table=table, column=column)
     key = key_of(page, ring, ("column", f"{table}.{column}"))
     where = context(ring, table, column, b"column", _text(label))
     return open_page(page, key, where).column(0)
@@ -96,8 +100,10 @@ def seal_columns(
     """Return a sealed page for each of these columns of a frame of any library.
 
     Raises:
-        InputError: no such column, or one that mixes types.
+        InputError: no such column, one text for the list of names, or a column that mixes types.
     """
+    require_list(names=names)
+    require_names(table=table)
     whole = frames.to_arrow(frames.wrap(frame), names)
     return {
         name: seal_column(whole.column(name), ring, table=table, column=name, label=label)
@@ -151,6 +157,7 @@ def seal_batch(rows: Any, ring: Keyring, *, table: str, label: str = "") -> pa.B
     Raises:
         InputError: no table, a column that mixes types, or values that break their type.
     """
+    require_names(table=table)
     key = ring.column(table, EVERY_COLUMN)
     where = context(ring, table, EVERY_COLUMN, b"batch", _text(label))
     return seal_page(arrow_table(rows), key, where)
@@ -163,6 +170,7 @@ def open_batch(page: Bytes, ring: Keyring, *, table: str, label: str = "") -> pa
         DecryptionFailed: another key, another place or label, or altered bytes.
         KeyDestroyed: the key was destroyed.
     """
+    require_names(table=table)
     key = key_of(page, ring, ("column", f"{table}.{EVERY_COLUMN}"))
     return open_page(page, key, context(ring, table, EVERY_COLUMN, b"batch", _text(label)))
 

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from compliance.crypto import atomic, pages
+from compliance.crypto.arguments import require_names
 from compliance.crypto.keys import Keyring
 from compliance.errors import DecryptionFailed, InputError, StoreError
 
@@ -38,6 +39,7 @@ class _Stream:
     """What both ends share: the keys, the place, and the number of the next page."""
 
     def __init__(self, ring: Keyring, table: str, label: str) -> None:
+        require_names(table=table)
         self._ring = ring
         self._table = table
         self._label = label.encode("utf-8", "surrogatepass")

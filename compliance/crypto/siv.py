@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from compliance import frames
 from compliance.crypto import values
+from compliance.crypto.arguments import require_names
 from compliance.crypto.keys import Key, Keyring
 from compliance.crypto.subkeys import derive, joined
 from compliance.errors import DecryptionFailed, InputError
@@ -57,8 +58,10 @@ def encrypt(value: object, ring: Keyring, *, space: str) -> bytes:
         space: the name that the tables to be joined share.
 
     Raises:
-        InputError: another type, one whose equal values are written in several ways.
+        InputError: an empty space, or another type, one whose equal values are written in
+            several ways.
     """
+    require_names(space=space)
     return _sealed(_encoded([value]), ring.named("join", space), ring, space)[0]
 
 
@@ -69,6 +72,7 @@ def decrypt(cell: bytes | str, ring: Keyring, *, space: str) -> Any:
         DecryptionFailed: no cell of this tenant and space, or altered bytes.
         KeyDestroyed: the key was destroyed.
     """
+    require_names(space=space)
     return _opened([cell], ring, space)[0]
 
 
@@ -78,6 +82,7 @@ def encrypt_column(frame: Frame, name: str, ring: Keyring, *, space: str) -> Fra
     Each distinct value is encrypted once. Errors and what it leaks are those of `encrypt`,
     and which rows are empty.
     """
+    require_names(space=space)
     column = frames.column(frame, name)
     there = _encoded([value for value in column if value is not None])
     distinct = list(dict.fromkeys(there))
@@ -91,6 +96,7 @@ def decrypt_column(frame: Frame, name: str, ring: Keyring, *, space: str) -> Fra
 
     Each distinct cell is opened once. Errors are those of `decrypt`.
     """
+    require_names(space=space)
     column = frames.column(frame, name)
     there = [_raw(cell) for cell in column if cell is not None]
     distinct = list(dict.fromkeys(there))

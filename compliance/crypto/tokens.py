@@ -9,17 +9,18 @@ data subject, and a digest, a keyed hash by which the value is found again. Tena
 token and digest are bound into the seal: rows whose parts were exchanged are refused.
 Whoever holds the keys can test a guess against the digests.
 
-The vault asks nobody whether the caller may see a value: the guard does, before.
+The vault asks nobody whether the caller may see a value, and has no trail: the guard asks and
+records, before. Whoever calls `Vault.forget` outside a guarded function records that it did.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import hashlib
 import hmac
-import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -28,43 +29,21 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from compliance.crypto import aead, values
 from compliance.crypto.aead import Place
+from compliance.crypto.arguments import require_list, require_names
+from compliance.crypto.hierarchy import KEY
 from compliance.crypto.keys import Key, Keyring
 from compliance.crypto.subkeys import derive, joined, live_ids
 from compliance.crypto.tables import Token
+from compliance.crypto.tokenforms import FORMS, possible
 from compliance.errors import DecryptionFailed, InputError, KeyDestroyed, OperationError
 
 _TOKEN = Token.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 _INSERT: dict[str, Callable[..., Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _CHUNK = 1_000  # parameters of one query, rows of one transaction
 _ATTEMPTS = 50  # fresh tokens for a value before the form counts as full
-_BYTES = 16  # of randomness in a token: 128 bits
-_FIGURES, _SEPARATORS, _FEWEST = "0123456789", " -./()+:", 6
+_ROWS = sa.select(_TOKEN.c.token, _TOKEN.c.digest, _TOKEN.c.sealed)
 Row = sa.Row[tuple[str, str, bytes]]
 Forgotten = Literal["raise", "null"]
-
-
-def _random(value: Any) -> str:
-    del value
-    return f"tok_{secrets.token_urlsafe(_BYTES)}"
-
-
-def _digits(value: Any) -> str:
-    """Return the text with each digit drawn afresh, and never the text itself."""
-    known = isinstance(value, str) and set(value) <= {*_FIGURES, *_SEPARATORS}
-    if not known or sum(c in _FIGURES for c in value) < _FEWEST:
-        raise InputError("a token of digits stands for text of six digits or more and separators")
-    token = str(value)
-    while hmac.compare_digest(token, value):
-        token = "".join(secrets.choice(_FIGURES) if c in _FIGURES else c for c in value)
-    return token
-
-
-def _possible(tokens: Iterable[Any]) -> list[str]:
-    """Return what may be tokens; a database need not understand the rest."""
-    return [t for t in tokens if isinstance(t, str) and t.isascii() and t.isprintable()]
-
-
-FORMS: dict[str, Callable[[Any], str]] = {"random": _random, "digits": _digits}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,8 +74,9 @@ class Vault:
                 subjects, and destroying a subject's key erases that person's values.
 
         Raises:
-            InputError: no such form.
+            InputError: no such form, or an empty name.
         """
+        require_names(space=space)
         if form not in FORMS:
             raise InputError(f"no form {form!r}; there are: {', '.join(FORMS)}")
         self._ring = ring
@@ -121,10 +101,14 @@ class Vault:
             subjects: whose value each is, where the vault seals under subjects' keys.
 
         Raises:
-            InputError: a value that the form or a cell does not take; subjects missing.
+            InputError: a value that the form or a cell does not take; one text in the place of
+                a list; subjects missing.
             DecryptionFailed: the row of a value was altered.
-            OperationError: no free token of digits was found.
+            OperationError: no free token of digits was found; or an epoch of the index key is
+                over and rows are still found by it alone, so that values would get a second
+                token: `reseal` first.
         """
+        require_list(column=column)
         present = [at for at, value in enumerate(column) if value is not None]
         whose = self._whose(subjects, present, len(column))
         tokens: list[str | None] = [None] * len(column)
@@ -147,11 +131,12 @@ class Vault:
             DecryptionFailed: a token is not of this space, was forgotten, or its row altered.
             KeyDestroyed: the key of the data subject was destroyed.
         """
+        require_list(tokens=tokens)
         if forgotten not in {"raise", "null"}:
             raise InputError("forgotten is 'raise' or 'null'")
         asked = set(tokens) - {None}
         with self._ring.store.reading() as connection:
-            found = self._find(connection, _TOKEN.c.token, _possible(asked))
+            found = self._find(connection, _TOKEN.c.token, possible(asked))
         rows = {row.token: row for row in found}
         if len(rows) < len(asked) and forgotten == "raise":
             raise DecryptionFailed(
@@ -172,12 +157,18 @@ class Vault:
 
         The tokens mean nothing from the commit on, and the old pages are scrubbed from the
         database file. Backups keep what they hold: a destroyed subject's key reaches them.
+        Nothing is recorded: the caller does that.
+
+        Raises:
+            InputError: one text in the place of a list, or subjects missing.
+            OperationError: as `tokenise`, where values are given: rows would not be found.
         """
+        require_list(tokens=tokens, column=column)
         whose = self._whose(subjects, range(len(column)), len(column))
         entries, _ = self._entries(column, whose)
         digests = [digest for entry in entries for digest in entry.digests]
         with self._ring.store.writing() as connection:
-            wanted = ((_TOKEN.c.token, _possible(tokens)), (_TOKEN.c.digest, digests))
+            wanted = ((_TOKEN.c.token, possible(tokens)), (_TOKEN.c.digest, digests))
             gone = sum(self._delete(connection, field, keys) for field, keys in wanted)
             self._ring.store.scrub_after(connection)
         return gone
@@ -277,10 +268,33 @@ class Vault:
             parts = zip(column, encoded, hashed, strict=True)
             return [_Entry(v, data, digests(data), key) for v, data, (digests, key) in parts], []
         epochs = self._epochs()
-        digests = self._hasher([self._ring.by_id(key_id) for key_id in epochs])
+        live = [self._ring.by_id(key_id) for key_id in epochs]
+        digests = self._hasher(live)
+        self._require_resealed(live, digests)
         key = self._ring.named("token", self._space)
         pairs = zip(column, encoded, strict=True)
         return [_Entry(value, data, digests(data), key) for value, data in pairs], epochs
+
+    def _require_resealed(
+        self, live: Sequence[Key], digests: Callable[[bytes], tuple[str, ...]]
+    ) -> None:
+        """Refuse where an epoch is over and the space was not sealed again before.
+
+        `reseal` goes by token: it ended where the last row from before the newest epoch is found.
+        """
+        newest = live[0]
+        if newest.epoch == len(live):
+            return
+        began = sa.select(KEY.c.created).where(KEY.c.id == newest.id).scalar_subquery()
+        older = _ROWS.where(self._mine(), _TOKEN.c.created < began)
+        with self._ring.store.reading() as connection:
+            row = connection.execute(older.order_by(_TOKEN.c.token.desc()).limit(1)).first()
+        with contextlib.suppress(KeyDestroyed):  # then nobody has the value to ask for
+            if row is not None and row.digest not in digests(self._open(row)):
+                raise OperationError(
+                    "an index key of this space was retired or destroyed before its rows were "
+                    "sealed again, so values would not be found; run `Vault.reseal` first"
+                )
 
     def _hasher(self, keys: Sequence[Key]) -> Callable[[bytes], tuple[str, ...]]:
         subkeys = [derive(key, "token digest", self._ring.tenant, self._space) for key in keys]
@@ -301,6 +315,7 @@ class Vault:
         self, subjects: Sequence[object] | None, present: Sequence[int], length: int
     ) -> list[object]:
         """Return the subject of each value present, after a look at whether they fit the vault."""
+        require_list(subjects=subjects)
         if self._subject is None:
             if subjects is not None:
                 raise InputError("this vault knows no subjects; open it with subject=")
@@ -340,10 +355,9 @@ class Vault:
     def _find(
         self, connection: sa.Connection, field: sa.Column[str], keys: Sequence[str]
     ) -> list[Row]:
-        columns = sa.select(_TOKEN.c.token, _TOKEN.c.digest, _TOKEN.c.sealed)
         found: list[Row] = []
         for start in range(0, len(keys), _CHUNK):
-            query = columns.where(self._mine(), field.in_(keys[start : start + _CHUNK]))
+            query = _ROWS.where(self._mine(), field.in_(keys[start : start + _CHUNK]))
             found += connection.execute(query).all()
         return found
 
@@ -355,8 +369,7 @@ class Vault:
         return gone
 
     def _after(self, connection: sa.Connection, token: str) -> list[Row]:
-        columns = sa.select(_TOKEN.c.token, _TOKEN.c.digest, _TOKEN.c.sealed)
-        query = columns.where(self._mine(), _TOKEN.c.token > token).order_by(_TOKEN.c.token)
+        query = _ROWS.where(self._mine(), _TOKEN.c.token > token).order_by(_TOKEN.c.token)
         return list(connection.execute(query.limit(_CHUNK)).all())
 
     def _renewed(

@@ -138,12 +138,20 @@ def test_equal_values_in_two_places_do_not_match(ring, key_file):
         blind.index("ana", ring, **PLACE),
         blind.index("ana", ring, table="people", column="name"),
         blind.index("ana", ring, table="staff", column="email"),
-        blind.index("ana", ring, table="people.email", column=""),
+        blind.index("ana", ring, table="people", column="email "),
         blind.index("ana", ring, **PLACE, space="people.email"),
         blind.index("ana", ring, **PLACE, space="s"),
         blind.index("ana", other, **PLACE),
     }
     assert len(found) == 7
+
+
+@pytest.mark.parametrize("empty", ["table", "column", "space"])
+def test_an_empty_name_is_refused(ring, empty):
+    names = PLACE | {"space": "s"} | {empty: ""}
+    for operation in (blind.index, blind.lookup):
+        with pytest.raises(InputError, match=f"{empty} is a name"):
+            operation("ana", ring, **names)
 
 
 def test_two_columns_whose_names_join_alike_differ_though_they_share_a_key(ring):

@@ -6,13 +6,15 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from epochs import rotate
+import sqlalchemy as sa
+from epochs import mark, rotate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compliance import frames
 from compliance.crypto import fpe
 from compliance.crypto.fpe import ALPHANUMERIC, DIGITS, Format
+from compliance.crypto.hierarchy import KEY
 from compliance.crypto.keys import Keyring
 from compliance.errors import DecryptionFailed, InputError
 
@@ -83,7 +85,7 @@ def test_the_same_value_differs_by_table_column_and_tenant(ring, key_file):
         fpe.encrypt(CARD, ring, **PLACE),
         fpe.encrypt(CARD, ring, table="cards", column="old"),
         fpe.encrypt(CARD, ring, table="accounts", column="number"),
-        fpe.encrypt(CARD, ring, table="cards.number", column=""),
+        fpe.encrypt(CARD, ring, table="cards", column="number "),
         fpe.encrypt(CARD, other, **PLACE),
     }
     assert len(hidden) == 5
@@ -109,9 +111,67 @@ def test_after_a_rotation_the_old_key_is_named_by_its_id(ring):
     new = rotate(ring, "format", "cards.number")
     assert fpe.current(ring, **PLACE) == new != old
     assert fpe.decrypt(hidden, ring, **PLACE, key_id=old) == CARD
-    assert fpe.decrypt(hidden, ring, **PLACE) != CARD
+    assert fpe.decrypt(hidden, ring, **PLACE, key_id=new) != CARD
     assert fpe.encrypt(CARD, ring, **PLACE, key_id=old) == hidden
     assert fpe.encrypt(CARD, ring, **PLACE) != hidden
+
+
+@pytest.mark.parametrize("state", ["live", "retired", "destroyed"])
+def test_once_a_key_was_rotated_nothing_is_decrypted_without_a_key_id(ring, state):
+    old = fpe.current(ring, **PLACE)
+    hidden = fpe.encrypt(CARD, ring, **PLACE)
+    assert fpe.decrypt(hidden, ring, **PLACE) == CARD
+    new = rotate(ring, "format", "cards.number")
+    if state != "live":
+        mark(ring, old, **{state: "2024-01-01T00:00:00+00:00"})
+    frame = frames.wrap(pa.table({"number": [hidden]}))
+    with pytest.raises(InputError, match="say key_id="):
+        fpe.decrypt(hidden, ring, **PLACE)
+    with pytest.raises(InputError, match="say key_id="):
+        fpe.decrypt_column(frame, "number", ring, table="cards")
+    assert fpe.decrypt(fpe.encrypt(CARD, ring, **PLACE), ring, **PLACE, key_id=new) == CARD
+
+
+def test_a_rotation_by_another_process_is_noticed_at_once(ring, key_file):
+    """This ring still holds the first epoch as the current one, for a minute."""
+    hidden = fpe.encrypt(CARD, ring, **PLACE)
+    held = ring.named("format", "cards.number")
+    with ring.store.writing() as connection:
+        columns = [c for c in KEY.c if c.name not in {"id", "epoch"}]
+        source = sa.select(*columns, sa.literal(2)).where(KEY.c.id == held.id)
+        connection.execute(
+            sa.insert(KEY).from_select([*[c.name for c in columns], "epoch"], source)
+        )
+    assert ring.named("format", "cards.number") == held
+    with pytest.raises(InputError, match="was rotated"):
+        fpe.decrypt(hidden, ring, **PLACE)
+
+
+def test_what_was_never_encrypted_is_not_decrypted_and_makes_no_key(ring):
+    before = ring.listing()
+    with pytest.raises(DecryptionFailed, match="nothing was encrypted for this table and column"):
+        fpe.decrypt(CARD, ring, **PLACE)
+    assert ring.listing() == before
+
+
+@pytest.mark.parametrize("value", ["12345", "4111x1111", 7], ids=repr)
+def test_what_is_refused_makes_no_key(ring, value):
+    before = ring.listing()
+    frame = frames.wrap(pa.table({"number": [value]}))
+    with pytest.raises(InputError):
+        fpe.encrypt(value, ring, **PLACE)
+    with pytest.raises(InputError):
+        fpe.encrypt_column(frame, "number", ring, table="cards")
+    assert ring.listing() == before
+
+
+@pytest.mark.parametrize("empty", ["table", "column"])
+def test_an_empty_name_is_refused(ring, empty):
+    for operation in (fpe.encrypt, fpe.decrypt):
+        with pytest.raises(InputError, match=f"{empty} is a name"):
+            operation(CARD, ring, **PLACE | {empty: ""})
+    with pytest.raises(InputError, match=f"{empty} is a name"):
+        fpe.current(ring, **PLACE | {empty: ""})
 
 
 def test_a_key_of_another_kind_or_column_is_refused(ring):

@@ -325,3 +325,20 @@ def test_a_page_under_a_destroyed_key_is_refused(store, key_file):
         connection.execute(sa.text(gone), {"id": pages.key_id_of(page)})
     with pytest.raises(KeyDestroyed):
         pages.open_column(page, Keyring.open(store, key_file), table="t", column="c")
+
+
+def test_one_text_in_the_place_of_names_and_empty_names_are_refused(ring):
+    frame, page, before = pa.table({"a": [1]}), bytes(200), ring.listing()
+    with pytest.raises(InputError, match="names is one str: give a list"):
+        pages.seal_columns(frame, "a", ring, table="people")
+    for work in (
+        lambda: pages.seal_columns(frame, ["a"], ring, table=""),
+        lambda: pages.seal_column([1], ring, table="", column="a"),
+        lambda: pages.seal_column([1], ring, table="people", column=""),
+        lambda: pages.seal_batch(frame, ring, table=""),
+        lambda: pages.open_column(page, ring, table="people", column=""),
+        lambda: pages.open_batch(page, ring, table=""),
+    ):
+        with pytest.raises(InputError, match="is a name: give text that is not empty"):
+            work()
+    assert ring.listing() == before

@@ -376,3 +376,12 @@ def test_no_error_of_a_stream_is_anything_but_ours(ring):
     for at in range(0, len(data), 11):
         with pytest.raises(ComplianceError):
             opened(data[:at] + b"\xff" * 9 + data[at + 9 :], ring)
+
+
+def test_an_empty_table_is_refused_before_a_file_is_made(ring, tmp_path):
+    schema = pa.schema([("a", pa.int64())])
+    with pytest.raises(InputError, match="table is a name"):
+        PageWriter(tmp_path / "x", ring, table="", schema=schema)
+    with pytest.raises(InputError, match="table is a name"):
+        PageReader(tmp_path / "x", ring, table="")
+    assert not (tmp_path / "x").exists()

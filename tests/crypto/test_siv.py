@@ -242,3 +242,13 @@ def test_one_altered_cell_refuses_the_column(ring):
     frame = frames.wrap(pa.table({"x": [cell(ring), cell(ring, "ben")[:-1] + b"\0"]}))
     with pytest.raises(DecryptionFailed):
         siv.decrypt_column(frame, "x", ring, space="people")
+
+
+def test_an_empty_space_is_refused(ring):
+    frame = frames.wrap(pa.table({"id": [1]}))
+    for operation in (siv.encrypt, siv.decrypt):
+        with pytest.raises(InputError, match="space is a name"):
+            operation(7, ring, space="")
+    for operation in (siv.encrypt_column, siv.decrypt_column):
+        with pytest.raises(InputError, match="space is a name"):
+            operation(frame, "id", ring, space="")

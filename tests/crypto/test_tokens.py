@@ -5,10 +5,11 @@ import re
 import secrets
 
 import pytest
+import sqlalchemy as sa
 from epochs import mark, rotate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenrows import change, on_disk, rows
+from tokenrows import TABLE, change, on_disk, rows
 
 from compliance.crypto.keys import Keyring
 from compliance.crypto.tokens import Vault
@@ -20,6 +21,7 @@ from compliance.errors import (
 )
 
 CARD = "4111-1111-1111-1111"
+PAST = "2024-01-01T00:00:00+00:00"
 
 
 @pytest.fixture
@@ -281,3 +283,75 @@ def test_a_rotation_between_the_look_and_the_write_starts_over(ring, monkeypatch
     monkeypatch.undo()
     newest = vault._entries(["ana"], [])[0][0].digests[0]
     assert row.digest == newest
+
+
+# -- misuse --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["Ana", b"Ana"], ids=["text", "bytes"])
+def test_one_text_in_the_place_of_a_list_is_refused(ring, text):
+    vault, owned = Vault(ring, "people"), Vault(ring, "owned", subject="person")
+    for work in (
+        lambda: vault.tokenise(text),
+        lambda: vault.detokenise(text),
+        lambda: vault.forget(tokens=text),
+        lambda: vault.forget(column=text),
+        lambda: owned.tokenise(["a", "b", "c"], subjects=text),
+    ):
+        with pytest.raises(InputError, match="give a list"):
+            work()
+    assert rows(ring) == []
+
+
+def test_an_empty_space_is_refused(ring):
+    with pytest.raises(InputError, match="space is a name"):
+        Vault(ring, "")
+
+
+# -- an index key whose epoch is over -----------------------------------------------------------
+
+
+def over(ring, key_id, state):
+    """Age every row and key, give the space's index key a new epoch, and end the old one."""
+    with ring.store.writing() as connection:
+        connection.execute(sa.update(TABLE).values(created=PAST))
+    rotate(ring, "index", "token:people")
+    mark(ring, key_id, **{state: PAST})
+
+
+@pytest.mark.parametrize("state", ["retired", "destroyed"])
+def test_no_value_gets_a_second_token_because_an_index_key_is_over(any_ring, state):
+    vault, old = Vault(any_ring, "people"), any_ring.named("index", "token:people").id
+    tokens = vault.tokenise(["ana", "ben"])
+    over(any_ring, old, state)
+    for work in (lambda: vault.tokenise(["ana"]), lambda: vault.forget(column=["ana"])):
+        with pytest.raises(OperationError, match="reseal` first"):
+            work()
+    assert vault.detokenise(tokens) == ["ana", "ben"]
+    assert vault.reseal() == 2
+    assert vault.tokenise(["ben", "ana"]) == tokens[::-1]
+    assert vault.forget(column=["ana"]) == 1
+
+
+def test_a_space_that_was_half_sealed_again_counts_as_not(ring, monkeypatch):
+    vault, old = Vault(ring, "people"), ring.named("index", "token:people").id
+    vault.tokenise(["ana", "ben"])
+    over(ring, old, "retired")
+    monkeypatch.setattr("compliance.crypto.tokens._CHUNK", 1)
+    after = vault._after
+    monkeypatch.setattr(vault, "_after", lambda c, token: [] if token else after(c, token))
+    assert vault.reseal() == 1
+    with pytest.raises(OperationError, match="reseal"):
+        vault.tokenise(["ana"])
+    monkeypatch.undo()
+    assert vault.reseal() == 1
+    assert vault.tokenise(["ana", "ben"])
+
+
+def test_a_space_whose_values_were_destroyed_takes_new_ones(ring):
+    vault, old = Vault(ring, "people"), ring.named("index", "token:people").id
+    gone = vault.tokenise(["ana"])
+    over(ring, old, "destroyed")
+    mark(ring, ring.named("token", "people").id, destroyed=PAST, wrapped=None)
+    rotate(ring, "token", "people")
+    assert vault.tokenise(["ana"]) != gone
