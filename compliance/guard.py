@@ -27,6 +27,7 @@ from compliance.controls import (
 from compliance.crypto import columns
 from compliance.crypto.control import Unseal
 from compliance.crypto.custody import discrepancies as key_discrepancies
+from compliance.crypto.hierarchy import require_own
 from compliance.crypto.keys import Keyring
 from compliance.crypto.sealer import Sealer
 from compliance.dp.control import Deliver, Reserve, Settle, Unchanged
@@ -81,6 +82,7 @@ class Guard:
         self.identity = identity.current(self.settings)
         self.authority = rbac.Authority(self.policy)
         self.store = Store.open(self.settings.database_url)
+        require_own(self.store, self.settings.tenant)
         self.keys = Keyring.configured(self.store, self.settings)
         self.trail = Trail(self.store, self.keys.signer())
         self.consents = consent.Consents(self.store, self.trail, self.keys, self.policy)

@@ -15,6 +15,7 @@ from typer.main import get_command
 from compliance.cli import (
     audit,
     consent,
+    custody,
     datamap,
     demo,
     doctor,
@@ -44,6 +45,9 @@ app.add_typer(request.app, name="request")
 app.add_typer(datamap.app, name="datamap")
 app.add_typer(trail.app, name="trail")
 app.add_typer(policy.app, name="policy")
+keys.app.command()(custody.destroy)
+keys.app.command()(custody.export)
+keys.app.command("import")(custody.import_)
 app.add_typer(keys.app, name="keys")
 app.add_typer(file.app, name="file")
 app.add_typer(consent.app, name="consent")

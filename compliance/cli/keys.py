@@ -1,9 +1,12 @@
-"""``compliance keys``: the master key and what hangs on it."""
+"""``compliance keys``: the master key and what hangs on it, made, listed and rotated."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +14,22 @@ import typer
 
 from compliance.cli.context import DryRun, note, options, progress, rows
 from compliance.config import Settings
-from compliance.errors import ConfigurationError, InputError
+from compliance.errors import ConfigurationError, InputError, Refused
 
 if TYPE_CHECKING:
-    from compliance.crypto.custody import Custodian, Destroyed
+    from compliance.crypto.custody import Custodian
+    from compliance.crypto.providers import MasterKey
     from compliance.guard import Guard
 
 app = typer.Typer(help="Keys of the project.", no_args_is_help=True)
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+_AFTERWARDS = {
+    "index": "look-ups still find both epochs; index the column again",
+    "join": "what is encrypted now joins nothing from before: encrypt every table again",
+    "format": "what was encrypted before decrypts with its own key_id only: encrypt it again",
+    "token": "tokens stay; `Vault.reseal()` seals their values anew",
+}
+What = Annotated[str, typer.Argument(help="master, domain, or KIND/NAME as in `keys list`.")]
+Named = Annotated[str, typer.Argument(help="KIND/NAME as in `keys list`.")]
 
 
 @app.command()
@@ -30,20 +41,28 @@ def init(
     ] = False,
 ) -> None:
     """Make the master key; refuses to replace one that is there."""
-    from compliance.crypto import providers
-
     settings = options(context).settings()
-    _authorise(settings, "init")
+    authorise(settings, "init")
     _require_none(settings)
     secret = os.environ.get("COMPLIANCE_PASSPHRASE") or None
     if passphrase and secret is None:
         secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    make(settings, secret)
+
+
+def make(settings: Settings, secret: str | None = None) -> MasterKey:
+    """Make the master that the settings name, and say so."""
+    from compliance.crypto import providers
+
     master = providers.create_master(settings, secret)
-    how = "under a passphrase" if secret else "without a passphrase"
-    note(f"made {master.name} {how}; keep a copy where the database is not")
+    where = providers.master_path(settings) or master.name
+    protected = secret or os.environ.get("COMPLIANCE_PASSPHRASE")
+    how = "under a passphrase" if protected else "without a passphrase"
+    note(f"made {where} {how}; keep a copy where the database is not")
+    return master
 
 
-def _authorise(settings: Settings, action: str) -> None:
+def authorise(settings: Settings, action: str) -> None:
     """Ask the policy; the guard cannot, it would make the key on its own."""
     from compliance.access import identity, rbac
     from compliance.policy import Policy
@@ -59,7 +78,8 @@ def _require_none(settings: Settings) -> None:
     from compliance.store import Store
 
     if providers.has_master(settings):
-        raise ConfigurationError(f"{settings.master}: there is a master key already")
+        where = providers.master_path(settings) or settings.master
+        raise ConfigurationError(f"{where}: there is a master key already")
     store = Store.open(settings.database_url)
     try:
         if has_keys(store):
@@ -72,40 +92,44 @@ def _require_none(settings: Settings) -> None:
 
 
 @app.command("list")
-def list_(context: typer.Context) -> None:
+def list_(
+    context: typer.Context,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only keys of this kind.")] = None,
+    output_format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",
+) -> None:
     """List keys by id, kind and state; never their material."""
-    guard = _guard(context, "list")
-    table = [
-        (k.id, k.kind, k.name[:40], k.epoch, k.state, k.created, k.sealed or "")
-        for k in guard.keys.listing()
-    ]
-    rows(table, ("id", "kind", "name", "epoch", "state", "created", "sealed"))
+    if output_format not in {"text", "json"}:
+        raise typer.BadParameter("unknown format; known: text, json")
+    keys = [k for k in opened(context, "list").keys.listing() if kind in {None, k.kind}]
+    if output_format == "json":
+        typer.echo(json.dumps([{**asdict(k), "state": k.state} for k in keys], indent=2))
+        return
+    table = [(k.id, k.kind, k.name[:40], k.epoch, k.state, k.created, k.sealed or "") for k in keys]
+    rows(table, ("id", "kind", "name", "epoch", "state", "created", "nonces reserved"))
 
 
 @app.command()
-def rotate(
-    context: typer.Context,
-    what: Annotated[str, typer.Argument(help="master, domain, or KIND/NAME as in `keys list`.")],
-    dry_run: DryRun = False,
-) -> None:
+def rotate(context: typer.Context, what: What, dry_run: DryRun = False) -> None:
     """Put a new key in the place of the master, the domain key or one named key.
 
     Nothing that was sealed is rewritten: `keys reencrypt` does that for a column.
     """
-    guard = _guard(context, "rotate")
+    guard = opened(context, "rotate")
+    keeper = custodian(guard)
+    if what not in {"master", "domain"}:
+        keeper.require(*_named(what))
     if dry_run:
         note(f"would rotate {what}; nothing was changed")
-        return
-    custodian = _custodian(guard)
-    if what == "master":
-        note(f"{custodian.rotate_master()} domain keys rewrapped; every copy of the earlier "
-             "master is out of date: replace it")  # fmt: skip
+    elif what == "master":
+        keeper.rotate_master()
+        note("the domain key is under a new master; replace every copy of the earlier one")
     elif what == "domain":
         with progress("rotate") as advance:
-            note(f"{custodian.rotate_domain(advance)} keys put under the new domain key")
+            note(f"{keeper.rotate_domain(advance)} keys put under the new domain key")
     else:
-        key = custodian.rotate(*_named(what))
-        note(f"{what}: epoch {key.epoch}, key {key.id}; what was sealed before still opens")
+        key = keeper.rotate(*_named(what))
+        afterwards = _AFTERWARDS.get(key.kind, "what was sealed before still opens")
+        note(f"{what}: epoch {key.epoch}, key {key.id}; {afterwards}")
 
 
 @app.command()
@@ -117,23 +141,24 @@ def rewrap(
     dry_run: DryRun = False,
 ) -> None:
     """Wrap the domain keys anew, after the master was rotated where it is kept, or by another."""
-    from dataclasses import replace
-
     from compliance.crypto import providers
 
-    guard = _guard(context, "rewrap")
+    guard = opened(context, "rewrap")
+    settings = replace(guard.settings, master=to or guard.settings.master)
+    here = providers.has_master(settings)
     if dry_run:
-        note(f"would rewrap the domain keys by {to or guard.keys.keys.master.name}")
+        note(f"would rewrap by {settings.master}{'' if here else ', which would be made first'}")
         return
     target = None
     if to is not None:
-        settings = replace(guard.settings, master=to)
-        here = providers.has_master(settings)
-        target = (providers.open_master if here else providers.create_master)(settings)
-    count = _custodian(guard).rewrap(target)
-    note(f"{count} domain keys rewrapped by {guard.keys.keys.master.name}")
+        target = providers.open_master(settings) if here else make(settings)
+    custodian(guard).rewrap(target)
+    note(f"the domain key is wrapped by {guard.keys.keys.master.name}")
     if to is not None:
-        note(f"now set the master to {to!r} (compliance.toml or COMPLIANCE_MASTER)")
+        note(
+            f"now set the master to {to!r} (compliance.toml or COMPLIANCE_MASTER); the former one "
+            "still opens older copies of the database: destroy it when they are gone"
+        )
 
 
 @app.command()
@@ -153,7 +178,7 @@ def reencrypt(
     from compliance.rights.connectors.schema import open_engine
     from compliance.store import translated
 
-    guard = _guard(context, "rotate")
+    guard = opened(context, "rotate")
     table = bound_table(model, guard.keys, guard.settings.root)
     engine = open_engine(url)
     try:
@@ -172,14 +197,18 @@ def reencrypt(
 
 
 @app.command()
-def retire(
-    context: typer.Context,
-    what: Annotated[str, typer.Argument(help="KIND/NAME as in `keys list`.")],
-) -> None:
+def retire(context: typer.Context, what: Named, dry_run: DryRun = False) -> None:
     """Close the earlier epochs of a key: an old ciphertext that is put back is refused."""
-    guard = _guard(context, "rotate")
-    ids = _custodian(guard).retire(*_named(what))
-    note(f"{len(ids)} earlier epochs of {what} retired")
+    keeper = custodian(opened(context, "rotate"))
+    kind, name = _named(what)
+    keeper.require(kind, name)
+    if dry_run:
+        note(f"would retire the earlier epochs of {what}; nothing was changed")
+        return
+    note(
+        f"earlier epochs of {what} retired: {len(keeper.retire(kind, name))}; what still lies "
+        "under them opens after `compliance keys restore ID`"
+    )
 
 
 @app.command()
@@ -188,123 +217,29 @@ def restore(
     key: Annotated[int, typer.Argument(help="The id of a retired key.")],
 ) -> None:
     """Take a retired epoch back, as for a backup that was sealed under it."""
-    _custodian(_guard(context, "rotate")).restore(key)
+    custodian(opened(context, "rotate")).restore(key)
     note(f"key {key} opens again; retire it when the backup is sealed anew")
 
 
-@app.command()
-def destroy(
-    context: typer.Context,
-    keys: Annotated[list[int] | None, typer.Argument(help="Ids as in `keys list`.")] = None,
-    subject: Annotated[
-        str | None,
-        typer.Option("--subject", help="Destroy a data subject's key: the type; see the manual."),
-    ] = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Destroy keys: what they sealed can never be opened again, by anybody.
-
-    With `--subject TYPE` the identifier is read from standard input, for a command line is
-    kept in histories and shown to other users.
-    """
-    if bool(keys) == (subject is not None):
-        raise typer.BadParameter("give the ids of keys, or --subject TYPE")
-    guard = _guard(context, "destroy")
-    what = f"keys {', '.join(map(str, keys))}" if keys else f"the key of one {subject}"
-    identifier = "" if subject is None else _from_stdin(subject)
-    if dry_run:
-        note(f"would destroy {what}; nothing was changed")
-        return
-    if not yes and not typer.confirm(f"Destroy {what} for ever?", err=True):
-        raise InputError("nothing was destroyed; say so with --yes where nobody can be asked")
-    custodian = _custodian(guard)
-    gone = (
-        custodian.destroy_subject(subject, identifier) if subject else custodian.destroy(keys or ())
-    )
-    _tell(gone)
-
-
-def _tell(gone: Destroyed) -> None:
-    if not gone.keys:
-        raise InputError("there was no such key; nothing was destroyed")
-    when = gone.effective.isoformat(timespec="seconds")
-    note(f"destroyed {len(gone.keys)} keys; effective everywhere from {when}")
-
-
-def _from_stdin(subject: str) -> str:
-    if sys.stdin.isatty():
-        return str(typer.prompt(f"Identifier of the {subject}", hide_input=True, err=True))
-    identifier = sys.stdin.readline().rstrip("\n")
-    if not identifier.strip():
-        raise InputError("write the identifier to standard input, one line")
-    return identifier
-
-
-@app.command()
-def export(
-    context: typer.Context,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
-    recipient: Annotated[
-        Path | None,
-        typer.Option("--recipient", help="A public key, PEM: seal the domain keys to it."),
-    ] = None,
-    public: Annotated[
-        bool, typer.Option("--public", help="The public key that signs the trail, as PEM.")
-    ] = False,
-) -> None:
-    """Write the domain keys sealed to a recipient, for recovery; or the public signing key."""
-    if (recipient is None) is not public:
-        raise typer.BadParameter("give --recipient FILE or --public")
-    from compliance.reports.render import write
-
-    guard = _guard(context, "export", about="public" if public else "domain")
-    if recipient is None:
-        write(output, guard.keys.signer().public_pem().decode())
-        note(f"wrote {output}: whoever holds it can verify what this project signed")
-        return
-    from compliance.crypto import escrow
-
-    document = escrow.export(guard.keys, _read(recipient))
-    facts = {"keys": document.count(b'"sealed"')}
-    guard.trail.append(guard.event("key.exported", outcome="ok", facts=facts))
-    write(output, document.decode())
-    note(f"wrote {output}; it opens with the private key, and is of use beside the database only")
-
-
-@app.command("import")
-def import_(
-    context: typer.Context,
-    document: Annotated[Path, typer.Argument(help="What `keys export` wrote.")],
-    identity: Annotated[Path, typer.Option("--identity", help="The private key, PEM.")],
-) -> None:
-    """Recover from an export where the master is lost: the domain keys come under a new one."""
-    from compliance.crypto import escrow, providers
-    from compliance.store import Store
-
-    settings = options(context).settings()
-    _authorise(settings, "import")
-    data, secret = _read(document), _read(identity)
-    store = Store.open(settings.database_url)
-    try:
-        here = providers.has_master(settings)
-        master = (providers.open_master if here else providers.create_master)(settings)
-        count = escrow.recover(store, master, data, secret, os.environ.get("COMPLIANCE_PASSPHRASE"))
-    finally:
-        store.close()
+def opened(context: typer.Context, action: str, about: str = "named") -> Guard:
+    """Return the guard of who may do this; a refusal is on record."""
     guard = options(context).guard()
-    facts = {"keys": count, "master": master.name}
-    guard.trail.append(guard.event("key.imported", outcome="ok", facts=facts))
-    note(f"{count} domain keys recovered under {master.name}")
-
-
-def _guard(context: typer.Context, action: str, about: str = "named") -> Guard:
-    guard = options(context).guard()
-    guard.authority.require(guard.identity, f"key/{about}", action)
+    with _refusals(guard, action):
+        guard.authority.require(guard.identity, f"key/{about}", action)
     return guard
 
 
-def _custodian(guard: Guard) -> Custodian:
+@contextlib.contextmanager
+def _refusals(guard: Guard, action: str) -> Iterator[None]:
+    try:
+        yield
+    except Refused:
+        guard.trail.append(guard.event(f"key.{action}", outcome="refused"))
+        raise
+
+
+def custodian(guard: Guard) -> Custodian:
+    """Return who acts on the guard's keys and records it."""
     from compliance.crypto.custody import Custodian
 
     return Custodian(guard.keys, guard.trail, guard.event)
@@ -312,12 +247,17 @@ def _custodian(guard: Guard) -> Custodian:
 
 def _named(what: str) -> tuple[str, str]:
     kind, separator, name = what.partition("/")
-    if not separator or not name:
+    if not separator or not kind or not name:
         raise InputError(f"{what!r}: write master, domain or KIND/NAME, such as column/people.iban")
     return kind, name
 
 
-def _read(path: Path) -> bytes:
+def content(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

@@ -42,7 +42,8 @@ def _module(name: str, root: Path) -> object:
     try:
         return importlib.import_module(module)
     except (ImportError, TypeError, ValueError) as error:
+        lacking = getattr(error, "name", None) or module
         raise InputError(
-            f"{module!r} cannot be imported from {root}: {type(error).__name__}; write "
-            "MODULE:NAME, such as shop.models:Customer"
+            f"{module!r} cannot be imported from {root}: {type(error).__name__} of {lacking!r}; "
+            "write MODULE:NAME, such as shop.models:Customer"
         ) from error

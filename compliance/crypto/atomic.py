@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MODE = 0o600
-_SELF = "/proc/self/fd"
+SELF = "/proc/self/fd"
 _UNNAMED_UNKNOWN = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
 
 
@@ -70,7 +70,7 @@ class _Part:
     def __init__(self, folder: int, name: str) -> None:
         self._folder = folder
         self._name = name
-        descriptor = _unnamed(folder)
+        descriptor = unnamed(folder)
         self._named = descriptor is None
         self.file = io.FileIO(self._under_hidden_name() if descriptor is None else descriptor, "r+")
 
@@ -106,7 +106,7 @@ class _Part:
 
     def _linked(self, name: str) -> bool:
         """Link the file under a name, if that is free."""
-        source = f"{_SELF}/{self.file.fileno()}"
+        source = f"{SELF}/{self.file.fileno()}"
         try:
             os.link(source, name, dst_dir_fd=self._folder)  # a descriptor: linkat, which follows
         except FileExistsError:
@@ -142,9 +142,9 @@ class _Part:
                 os.unlink(self._name, dir_fd=self._folder)
 
 
-def _unnamed(folder: int) -> int | None:
+def unnamed(folder: int) -> int | None:
     """Return a file without a name; None where the file system knows none."""
-    if not hasattr(os, "O_TMPFILE") or not Path(_SELF).is_dir():
+    if not hasattr(os, "O_TMPFILE") or not Path(SELF).is_dir():
         return None
     try:
         return os.open(".", os.O_TMPFILE | os.O_RDWR, _MODE, dir_fd=folder)

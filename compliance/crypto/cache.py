@@ -51,11 +51,11 @@ class Key:
 class KeyCache:
     """The unwrapped keys of one ring, each for `SECONDS` after it was read from the store."""
 
-    def __init__(self, store: str) -> None:
-        self.store = store
+    def __init__(self) -> None:
         self.left: dict[int, int] = {}  # random nonces that this process has reserved, by key id
         self._keys: dict[int, tuple[float, Key]] = {}
         self._names: dict[tuple[str, str], int] = {}
+        self._barred: dict[int, float] = {}
         _EVERY.add(self)
 
     def __repr__(self) -> str:
@@ -73,6 +73,8 @@ class KeyCache:
 
     def put(self, key: Key, *, current: bool = False) -> None:
         """Hold a key; ``current`` where new values are sealed under it."""
+        if self._barred.get(key.id, 0.0) > time.monotonic():
+            return
         if len(self._keys) >= MOST:
             self._drop_oldest()
         self._keys.pop(key.id, None)  # so that it stands last
@@ -92,6 +94,13 @@ class KeyCache:
         if key is not None and self._names.get((key.kind, key.name)) == key_id:
             del self._names[key.kind, key.name]
 
+    def bar(self, key_id: int) -> None:
+        """Forget a key, and hold it no more for `SECONDS`: each use reads the store."""
+        self.drop(key_id)
+        now = time.monotonic()
+        self._barred = {i: end for i, end in self._barred.items() if end > now}
+        self._barred[key_id] = now + SECONDS
+
     def clear(self) -> None:
         """Forget every key."""
         self._keys.clear()
@@ -99,13 +108,16 @@ class KeyCache:
         self.left.clear()
 
 
-def drop_everywhere(store: str, key_ids: Iterable[int]) -> None:
-    """Forget keys of one store in every ring of this process."""
+def bar_everywhere(key_ids: Iterable[int]) -> None:
+    """Have every ring of this process forget keys that a transaction is about to destroy.
+
+    Until it commits a reader may still fetch one; held, it would outlive the commit. Rings of
+    other stores read a key of that number once more, which does no harm.
+    """
     wanted = list(key_ids)
     for cache in list(_EVERY):
-        if cache.store == store:
-            for key_id in wanted:
-                cache.drop(key_id)
+        for key_id in wanted:
+            cache.bar(key_id)
 
 
 def _after_fork() -> None:

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 
 from compliance.crypto import cache
 from compliance.crypto.cache import Key
-from compliance.crypto.hierarchy import BYTES, KEY, context, now, unwrapped
+from compliance.crypto.hierarchy import BYTES, KEY, now, row_mac, unwrapped, wrapped_by
 from compliance.crypto.keys import Keyring
 from compliance.crypto.providers import MasterKey
 from compliance.crypto.providers.local import Stored
-from compliance.errors import ConfigurationError, InputError, OperationError
+from compliance.errors import ConfigurationError, DecryptionFailed, InputError, OperationError
 from compliance.trail.entries import Event
 from compliance.trail.log import Trail
 
@@ -32,6 +32,7 @@ Progress = Callable[[int, int, str], None]
 ROTATABLE = ("column", "model", "file", "index", "join", "format", "token")
 DESTRUCTIBLE = (*ROTATABLE, "subject")
 BATCH = 20_000  # keys rewrapped in one transaction
+_NOBODY = "there is no such key; nothing was destroyed: check the type and the identifier"
 _IDS = 4_000  # ids of keys in one entry of the trail
 
 
@@ -72,7 +73,9 @@ class Custodian:
         """Replace the master and rewrap the domain keys; return how many. No data is touched.
 
         A crash between the steps leaves a master that opens both: run it again. Afterwards the
-        earlier master is gone, and with it every key that was destroyed but lies in a backup.
+        earlier master is gone. A key that was destroyed but lies in a backup is gone with it
+        once the domain key was rotated too: before, the backup's copy of the key hangs on a
+        domain key that is still in use.
 
         Raises:
             ConfigurationError: the provider rotates its keys itself; then `rewrap`.
@@ -80,42 +83,33 @@ class Custodian:
         master = self._keys.master
         if not isinstance(master, Stored):
             raise ConfigurationError(
-                f"{master.name}: its keys are rotated where it keeps them; rotate there, then "
-                "run `compliance keys rewrap`"
+                f"{master.name} is not rotated here: rotate a key of a server where it is kept, "
+                "then run `compliance keys rewrap`; for another key pair, "
+                "`compliance keys rewrap --to hpke:NEW.pem`"
             )
-        master.rotate()
+        with self._store.writing() as connection:
+            self._keys.lock_domains(connection)
+            master.rotate()
         count = self._rewrap(master, "key.master-rotated")
-        master.forget_earlier(needed=self._wrappers())
+        with self._store.writing() as connection:
+            self._keys.lock_domains(connection)
+            master.forget_earlier(needed=_wrappers(connection))
         return count
-
-    def _wrappers(self) -> set[str | None]:
-        """Return the masters that some domain key of the store still needs, of any tenant."""
-        live = (KEY.c.kind == "domain") & KEY.c.wrapped.is_not(None)
-        with self._store.reading() as connection:
-            return set(connection.execute(sa.select(KEY.c.wrapper).where(live)).scalars())
 
     def rewrap(self, target: MasterKey | None = None) -> int:
         """Wrap the domain keys anew, by another master where one is given; return how many."""
         return self._rewrap(target or self._keys.master, "key.rewrapped")
 
     def _rewrap(self, target: MasterKey, what: str) -> int:
-        where = (KEY.c.tenant == self._ring.tenant) & (KEY.c.kind == "domain")
-        live = sa.select(KEY).where(where & KEY.c.wrapped.is_not(None))
         with self._store.writing() as connection:
-            rows = connection.execute(live.with_for_update()).all()
+            rows = self._keys.lock_domains(connection)
             for row in rows:
-                values = self._wrapped_by(target, bytes(row.wrapped), row.wrapper)
+                values = wrapped_by(target, self._keys.material(row), self._ring.tenant)
                 connection.execute(sa.update(KEY).where(KEY.c.id == row.id).values(values))
-            facts = {"keys": len(rows), "master": target.name}
-            self._record(connection, what, facts)
+            self._record(connection, what, {"keys": len(rows), "master": target.name})
             self._store.scrub_after(connection)
         self._keys.master = target
         return len(rows)
-
-    def _wrapped_by(self, target: MasterKey, wrapped: bytes, wrapper: str | None) -> dict[str, Any]:
-        about = context(self._ring.tenant)
-        material = self._keys.master.unwrap(wrapped, about, wrapper)
-        return {"wrapped": target.wrap(material, about), "wrapper": target.name}
 
     # -- the domain key --------------------------------------------------------------------
 
@@ -124,19 +118,18 @@ class Custodian:
 
         A run that was cut off is finished first, and then makes no further domain key.
         """
-        with self._store.reading() as connection:
-            live = self._live_domains(connection)
-        if len(live) == 1:
-            values = self._keys.wrapped_domain(secrets.token_bytes(BYTES), epoch=live[0].epoch + 1)
-            with self._store.writing() as connection:
+        with self._store.writing() as connection:
+            newest, *older = self._keys.lock_domains(connection)
+            if not older:
+                older = [newest]
+                values = self._keys.wrapped_domain(
+                    secrets.token_bytes(BYTES), epoch=newest.epoch + 1
+                )
                 connection.execute(sa.insert(KEY).values(values))
-                live = self._live_domains(connection)
-        target = self._keys.unwrap(live[0])
-        return sum(self._empty(row, target, progress) for row in live[1:])
-
-    def _live_domains(self, connection: sa.Connection) -> Sequence[sa.Row[Any]]:
-        query = self._keys.rows("domain", self._ring.tenant).where(KEY.c.wrapped.is_not(None))
-        return connection.execute(query).all()
+                newest = self._keys.lock_domains(connection)[0]
+                self._record(connection, "key.rotating", {"kind": "domain", "key": newest.id})
+        target = self._keys.unwrap(newest)
+        return sum(self._empty(row, target, progress) for row in older)
 
     def _empty(self, old: sa.Row[Any], target: Key, progress: Progress) -> int:
         """Move the children of a domain key to another, then destroy it."""
@@ -164,10 +157,7 @@ class Custodian:
         """Rewrap the next batch of children; return the last id and how many there were."""
         query = sa.select(KEY.c.id, KEY.c.wrapped).where(children & (KEY.c.id > after))
         rows = connection.execute(query.order_by(KEY.c.id).limit(BATCH)).all()
-        values = [
-            {"key": row.id, "by": rewrapped(bytes(row.wrapped), source.material, target.material)}
-            for row in rows
-        ]
+        values = [{"key": row.id, "by": rewrapped(row, source, target)} for row in rows]
         if values:
             _update(connection, values, target.id, source.id)
         return (rows[-1].id if rows else after), len(rows)
@@ -198,16 +188,25 @@ class Custodian:
         Raises:
             InputError: no key of that kind and name, or a kind that is not rotated so.
         """
+        self.require(kind, name)
+
+        def record(connection: sa.Connection, row: sa.Row[Any]) -> None:
+            facts = {"kind": kind, "name": name, "key": row.id, "epoch": row.epoch}
+            self._record(connection, "key.rotated", facts)
+
+        return self._keys.advance(kind, name, record=record)
+
+    def require(self, kind: str, name: str) -> None:
+        """Return where a key can be rotated.
+
+        Raises:
+            InputError: as `rotate`.
+        """
         _known(kind, ROTATABLE)
         with self._store.reading() as connection:
             there = connection.execute(self._keys.rows(kind, name).limit(1)).first()
         if there is None:
             raise InputError(f"no {kind} key {name!r}; see `compliance keys list`")
-        key = self._keys.advance(kind, name)
-        with self._store.writing() as connection:
-            facts = {"kind": kind, "name": name, "key": key.id, "epoch": key.epoch}
-            self._record(connection, "key.rotated", facts)
-        return key
 
     def retire(self, kind: str, name: str) -> list[int]:
         """Close every epoch but the newest: an old ciphertext that is put back is refused.
@@ -216,8 +215,10 @@ class Custodian:
         rotation: until then another process may still seal under the old epoch.
 
         Raises:
+            InputError: no key of that kind and name, or a kind that is not rotated so.
             OperationError: too soon.
         """
+        self.require(kind, name)
         with self._store.writing() as connection:
             newest, *old = connection.execute(self._keys.rows(kind, name)).all()
             wait = _age(newest.created)
@@ -226,9 +227,10 @@ class Custodian:
                     f"the newest epoch is {int(wait)} s old; retire the others once it is "
                     f"{int(cache.SECONDS)} s old, when no process holds them any more"
                 )
-            ids = [row.id for row in old if row.retired is None and row.wrapped is not None]
+            open_ = [row for row in old if row.retired is None and row.wrapped is not None]
+            ids = [row.id for row in open_]
             if ids:
-                self._mark(connection, ids, now())
+                self._mark(connection, open_, now())
                 facts = {"kind": kind, "name": name, "keys": _ids(ids)}
                 self._record(connection, "key.retired", facts)
         self._keys.forget(ids)
@@ -244,12 +246,16 @@ class Custodian:
         if row is None or row.retired is None or row.wrapped is None:
             raise InputError(f"key {key_id} is not retired; see `compliance keys list`")
         with self._store.writing() as connection:
-            self._mark(connection, [key_id], None)
+            self._mark(connection, [row], None)
             self._record(connection, "key.restored", {"kind": row.kind, "keys": _ids([key_id])})
 
-    @staticmethod
-    def _mark(connection: sa.Connection, ids: list[int], time: str | None) -> None:
-        connection.execute(sa.update(KEY).where(KEY.c.id.in_(ids)).values(retired=time))
+    def _mark(
+        self, connection: sa.Connection, rows: Sequence[sa.Row[Any]], time: str | None
+    ) -> None:
+        for row in rows:
+            about = (row.tenant, row.kind, row.name, row.epoch, time)
+            values = {"retired": time, "mac": row_mac(self._keys.material(row), *about)}
+            connection.execute(sa.update(KEY).where(KEY.c.id == row.id).values(values))
 
     # -- destruction ---------------------------------------------------------------------------
 
@@ -259,26 +265,54 @@ class Custodian:
         Raises:
             InputError: no such key, destroyed already, or one that the hierarchy stands on.
         """
+        where = KEY.c.id.in_(self.live(key_ids))
+        return self._destroy(
+            lambda connection: self._keys.destroy(connection, where), "key.destroyed"
+        )
+
+    def live(self, key_ids: Iterable[int]) -> list[int]:
+        """Return ids of keys that `destroy` would destroy, in order.
+
+        Raises:
+            InputError: as `destroy`.
+        """
         wanted = sorted(set(key_ids))
         for key_id in wanted:
             row = self._keys.row(key_id)
             if row is None or row.destroyed is not None:
                 raise InputError(f"there is no live key {key_id}; see `compliance keys list`")
             _known(row.kind, DESTRUCTIBLE)
-        return self._destroy(KEY.c.id.in_(wanted), "key.destroyed")
+        return wanted
 
     def destroy_subject(self, subject_type: str, identifier: object) -> Destroyed:
-        """Destroy the key of a data subject: cells, payloads and copies made under it are gone."""
-        name = self._ring.reference(subject_type, identifier)
-        where = (KEY.c.kind == "subject") & (KEY.c.name == name)
-        return self._destroy(where, "key.subject-destroyed")
+        """Destroy the key of a data subject: cells, payloads and copies made under it are gone.
 
-    def _destroy(self, where: sa.ColumnElement[bool], what: str) -> Destroyed:
+        Raises:
+            InputError: that subject has no key; nothing was destroyed.
+        """
+        return self._destroy(
+            lambda connection: self._ring.destroy_subject(connection, subject_type, identifier),
+            "key.subject-destroyed",
+        )
+
+    def require_subject(self, subject_type: str, identifier: object) -> None:
+        """Return where a data subject has a key.
+
+        Raises:
+            InputError: as `destroy_subject`.
+        """
+        name = self._ring.reference(subject_type, identifier)
+        with self._store.reading() as connection:
+            if connection.execute(self._keys.rows("subject", name).limit(1)).first() is None:
+                raise InputError(_NOBODY)
+
+    def _destroy(self, act: Callable[[sa.Connection], list[int]], what: str) -> Destroyed:
         with self._store.writing() as connection:
-            ids = self._keys.destroy(connection, where)
+            ids = act(connection)
+            if not ids:
+                raise InputError(_NOBODY)
             for facts in key_facts(ids):
                 self._record(connection, what, facts)
-        self._keys.forget(ids)  # again: a reader may have fetched one before the commit
         effective = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=cache.SECONDS)
         return Destroyed(tuple(ids), effective)
 
@@ -286,9 +320,25 @@ class Custodian:
         self._trail.append_in(connection, self._event(what, outcome="ok", facts=facts))
 
 
-def rewrapped(wrapped: bytes, source: bytes, target: bytes) -> bytes:
-    """Return a wrapped key under another parent."""
-    return aes_key_wrap_with_padding(target, unwrapped(source, wrapped))
+def rewrapped(row: sa.Row[Any], source: Key, target: Key) -> bytes:
+    """Return a wrapped key under another parent.
+
+    Raises:
+        DecryptionFailed: its row was altered; the message names it.
+    """
+    try:
+        material = unwrapped(source.material, bytes(row.wrapped))
+    except DecryptionFailed:
+        raise DecryptionFailed(
+            f"the row of key {row.id} was altered: restore it from a backup, or destroy the key"
+        ) from None
+    return aes_key_wrap_with_padding(target.material, material)
+
+
+def _wrappers(connection: sa.Connection) -> set[str | None]:
+    """Return the masters that some domain key of the store needs, of any tenant."""
+    live = (KEY.c.kind == "domain") & KEY.c.wrapped.is_not(None)
+    return set(connection.execute(sa.select(KEY.c.wrapper).where(live)).scalars())
 
 
 def _update(connection: sa.Connection, values: list[dict[str, Any]], parent: int, old: int) -> None:
@@ -301,7 +351,7 @@ def _update(connection: sa.Connection, values: list[dict[str, Any]], parent: int
 
 def _known(kind: str, kinds: tuple[str, ...]) -> None:
     if kind not in kinds:
-        raise InputError(f"a {kind} key cannot be named here; kinds: {', '.join(kinds)}")
+        raise InputError(f"a key of kind {kind!r} cannot be named here; kinds: {', '.join(kinds)}")
 
 
 def key_facts(ids: Sequence[int]) -> Iterator[dict[str, str]]:

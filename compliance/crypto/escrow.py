@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from compliance.crypto.hierarchy import BYTES, KEY, context, now, unwrapped
+from compliance.crypto.hierarchy import BYTES, KEY, now, unwrapped, wrapped_by
 from compliance.crypto.keys import Keyring
 from compliance.crypto.providers import MasterKey
 from compliance.crypto.providers.hpke import open_with, seal_to
@@ -60,13 +61,17 @@ def export(ring: Keyring, recipient: bytes) -> bytes:
 
 
 def recover(
-    store: Store, master: MasterKey, document: bytes, identity: bytes, passphrase: str | None = None
+    store: Store,
+    master: Callable[[], MasterKey],
+    document: bytes,
+    identity: bytes,
+    passphrase: str | None = None,
 ) -> int:
     """Put the domain keys of a store under a new master; return how many.
 
     Args:
         store: the database whose master was lost.
-        master: the new one.
+        master: returns the new one; asked for once everything was opened and checked.
         document: what `export` gave.
         identity: the recipient's private key in PEM.
         passphrase: of the private key.
@@ -77,14 +82,32 @@ def recover(
     """
     tenant, escrowed = _parse(document)
     with store.writing() as connection:
+        opened = []
         for key in escrowed:
             material = open_with(identity, key.sealed, _info(tenant, key.id), passphrase)
             where = (KEY.c.id == key.id) & (KEY.c.tenant == tenant) & (KEY.c.epoch == key.epoch)
             _check(connection, where, material)
-            wrapped = master.wrap(material, context(tenant))
-            values = {"wrapped": wrapped, "wrapper": master.name}
+            opened.append((where, material))
+        _drop_childless(connection, tenant, [key.id for key in escrowed])
+        new = master()
+        for where, material in opened:
+            values = wrapped_by(new, material, tenant)
             connection.execute(sa.update(KEY).where(where).values(values))
-    return len(escrowed)
+    return len(opened)
+
+
+def _drop_childless(connection: sa.Connection, tenant: str, known: list[int]) -> None:
+    """Drop what a rotation of the domain key that was cut off has left behind."""
+    lost = (KEY.c.tenant == tenant) & (KEY.c.kind == "domain") & KEY.c.id.not_in(known)
+    rows = connection.execute(sa.select(KEY.c.id).where(lost & KEY.c.wrapped.is_not(None))).all()
+    for row in rows:
+        hang = sa.select(KEY.c.id).where(KEY.c.parent == row.id).limit(1)
+        if connection.execute(hang).first() is not None:
+            raise InputError(
+                f"the export is older than domain key {row.id}, on which keys hang already; "
+                "recover from a newer export, or from an older copy of the database"
+            )
+        connection.execute(sa.delete(KEY).where(KEY.c.id == row.id))
 
 
 def _check(connection: sa.Connection, where: sa.ColumnElement[bool], material: bytes) -> None:
@@ -105,7 +128,7 @@ def _parse(document: bytes) -> tuple[str, list[_Escrowed]]:
         known = values["format"] == _FORMAT
         keys = [_escrowed(entry) for entry in values["keys"]] if known else []
         tenant = str(values["tenant"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         keys = []
     if not keys:
         raise InputError("not an export of keys; name what `compliance keys export` wrote")
@@ -114,7 +137,10 @@ def _parse(document: bytes) -> tuple[str, list[_Escrowed]]:
 
 def _escrowed(entry: dict[str, Any]) -> _Escrowed:
     sealed = base64.b64decode(entry["sealed"], validate=True)
-    return _Escrowed(int(entry["id"]), int(entry["epoch"]), sealed)
+    key_id, epoch = int(entry["id"]), int(entry["epoch"])
+    if min(key_id, epoch) < 1 or max(key_id, epoch) >= 2**31:
+        raise ValueError
+    return _Escrowed(key_id, epoch, sealed)
 
 
 def _info(tenant: str, key_id: int) -> bytes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hmac
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,13 @@ from compliance.crypto import cache
 from compliance.crypto.cache import Key
 from compliance.crypto.providers import MasterKey
 from compliance.crypto.tables import WrappedKey
-from compliance.errors import DecryptionFailed, KeyDestroyed, KeyRetired
+from compliance.errors import (
+    ConfigurationError,
+    DecryptionFailed,
+    KeyDestroyed,
+    KeyRetired,
+    OperationError,
+)
 from compliance.store import Store
 
 KEY = WrappedKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it on table classes
@@ -64,7 +71,7 @@ class Hierarchy:
         self.store = store
         self.master = master
         self.tenant = tenant
-        self.cache = cache.KeyCache(str(store.engine.url))
+        self.cache = cache.KeyCache()
 
     def __repr__(self) -> str:
         return f"<keys of {self.tenant!r} under {self.master.name}>"
@@ -145,8 +152,8 @@ class Hierarchy:
         """Return the domain key; the first one is wrapped before a transaction holds a lock."""
         row = self._find("domain", self.tenant)
         if row is None:
-            values = self.wrapped_domain(secrets.token_bytes(BYTES), epoch=1)
             with self.store.writing() as connection:
+                values = self.wrapped_domain(secrets.token_bytes(BYTES), epoch=1)
                 row = _first(connection, self.rows("domain", self.tenant), values)
         return self.cache.get(row.id) or self.unwrap(row)
 
@@ -161,27 +168,48 @@ class Hierarchy:
             yield connection, self.cache.get(row.id) or self.unwrap(row)
 
     def wrapped_domain(self, material: bytes, *, epoch: int) -> dict[str, Any]:
-        """Return the values of a row that holds a domain key under the master."""
-        values = {"tenant": self.tenant, "kind": "domain", "name": self.tenant, "epoch": epoch}
-        wrapped = self.master.wrap(material, context(self.tenant))
-        values |= {"wrapped": wrapped, "wrapper": self.master.name}
-        return values | {"parent": None, "created": now(), "sealed": 0}
+        """Return the values of a row that holds a domain key under the master.
+
+        Call it inside the write transaction that stores them, after `lock_domains`: whoever
+        forgets an earlier master looks at the rows under the same lock.
+        """
+        values = self._values("domain", self.tenant, epoch, material)
+        return values | {"parent": None, **wrapped_by(self.master, material, self.tenant)}
+
+    def lock_domains(self, connection: sa.Connection) -> Sequence[Row]:
+        """Return the live domain keys, newest first, which nobody else changes until commit."""
+        query = self.rows("domain", self.tenant).where(KEY.c.wrapped.is_not(None))
+        return connection.execute(query.with_for_update()).all()
 
     def fresh(self, kind: str, name: str, domain: Key, epoch: int = 1) -> dict[str, Any]:
         """Return the values of a row that holds a random key under the domain key."""
-        wrapped = aes_key_wrap_with_padding(domain.material, secrets.token_bytes(BYTES))
+        material = secrets.token_bytes(BYTES)
+        wrapped = aes_key_wrap_with_padding(domain.material, material)
+        values = self._values(kind, name, epoch, material)
+        return values | {"parent": domain.id, "wrapped": wrapped}
+
+    def _values(self, kind: str, name: str, epoch: int, material: bytes) -> dict[str, Any]:
+        mac = row_mac(material, self.tenant, kind, name, epoch, retired=None)
         values = {"tenant": self.tenant, "kind": kind, "name": name, "epoch": epoch}
-        return values | {"parent": domain.id, "wrapped": wrapped, "created": now(), "sealed": 0}
+        return values | {"created": now(), "sealed": 0, "mac": mac}
 
     # -- life and death --------------------------------------------------------------------
 
-    def advance(self, kind: str, name: str, *, after: int | None = None) -> Key:
+    def advance(
+        self,
+        kind: str,
+        name: str,
+        *,
+        after: int | None = None,
+        record: Callable[[sa.Connection, Row], None] | None = None,
+    ) -> Key:
         """Make the next epoch of a key; what was sealed before opens as it did.
 
         Args:
             kind: of the key.
             name: of the key.
             after: the epoch to follow; where another process made a later one, that is returned.
+            record: called in the transaction that makes the key.
         """
         with self.under_domain() as (connection, domain):
             query = self.rows(kind, name).limit(1)
@@ -190,6 +218,8 @@ class Hierarchy:
             if row is None or after is None or epoch <= after:
                 connection.execute(sa.insert(KEY).values(self.fresh(kind, name, domain, epoch + 1)))
                 row = connection.execute(query).one()
+                if record is not None:
+                    record(connection, row)
         return self.unwrap(row, current=True)
 
     def destroy(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[int]:
@@ -211,7 +241,7 @@ class Hierarchy:
 
     def forget(self, key_ids: Iterable[int]) -> None:
         """Drop keys from the cache of every ring of this process."""
-        cache.drop_everywhere(self.cache.store, key_ids)
+        cache.bar_everywhere(key_ids)
 
     # -- unwrapping --------------------------------------------------------------------------
 
@@ -223,34 +253,46 @@ class Hierarchy:
             KeyRetired: its epoch is over.
             DecryptionFailed: another master, or an altered row.
         """
-        if row.wrapped is None:
-            raise KeyDestroyed(f"key {row.id} was destroyed on {row.destroyed}")
-        if row.retired is not None:
+        if row.wrapped is not None and row.retired is not None:
             raise KeyRetired(
                 f"key {row.id} was retired on {row.retired}: what it sealed is out of date; "
                 f"`compliance keys restore {row.id}` takes it back"
             )
+        key = Key(row.id, self.material(row), row.kind, row.name, row.epoch)
+        self.cache.put(key, current=current)
+        return key
+
+    def material(self, row: Row) -> bytes:
+        """Return the material of a row, also of a retired one.
+
+        Raises:
+            KeyDestroyed: it was destroyed on purpose.
+            DecryptionFailed: another master, or an altered row.
+        """
+        if row.wrapped is None:
+            raise KeyDestroyed(f"key {row.id} was destroyed on {row.destroyed}")
         try:
-            material = self._material(row)
+            found = self._unwrapped(row)
         except KeyDestroyed:  # its domain key was rotated between two queries: read it again
             moved = self.row(row.id)
             if moved is None or moved.parent == row.parent:
                 raise
-            return self.unwrap(moved, current=current)
-        key = Key(row.id, material, row.kind, row.name, row.epoch)
-        self.cache.put(key, current=current)
-        return key
+            return self.material(moved)
+        own = row_mac(found, row.tenant, row.kind, row.name, row.epoch, row.retired)
+        if len(found) != BYTES or not hmac.compare_digest(own, row.mac or b""):
+            raise DecryptionFailed(f"the row of key {row.id} was altered; restore the database")
+        return found
 
-    def _material(self, row: Row) -> bytes:
-        if row.parent is None:
+    def _unwrapped(self, row: Row) -> bytes:
+        if row.kind == "domain":
             return self.master.unwrap(bytes(row.wrapped), context(self.tenant), row.wrapper)
-        held = self.cache.get(row.parent)
+        held = None if row.parent is None else self.cache.get(row.parent)
         return unwrapped((held or self._parent(row)).material, bytes(row.wrapped))
 
     def _parent(self, child: Row) -> Key:
-        row = self.row(child.parent)
-        if row is None:
-            raise DecryptionFailed("a key's parent is not here; restore the database")
+        row = None if child.parent is None else self.row(child.parent)
+        if row is None or row.kind != "domain":
+            raise DecryptionFailed(f"key {child.id} hangs on no domain key; restore the database")
         return self.unwrap(row)
 
 
@@ -270,9 +312,57 @@ def has_keys(store: Store) -> bool:
         return connection.execute(sa.select(KEY.c.id).limit(1)).first() is not None
 
 
+def require_own(store: Store, tenant: str) -> None:
+    """Return where a store holds no keys yet, or those of this tenant.
+
+    Raises:
+        ConfigurationError: it is another tenant's.
+    """
+    with store.reading() as connection:
+        tenants = set(connection.execute(sa.select(KEY.c.tenant).distinct()).scalars())
+    if tenants and tenant not in tenants:
+        raise ConfigurationError(
+            f"this database holds the keys of tenant {min(tenants)!r}, and the settings say "
+            f"{tenant!r}: give each tenant a database of its own"
+        )
+
+
 def context(tenant: str) -> dict[str, str]:
     """Return what a master authenticates beside a domain key."""
     return {"tenant": tenant, "purpose": "compliance domain key"}
+
+
+def row_mac(
+    material: bytes, tenant: str, kind: str, name: str, epoch: int, retired: str | None
+) -> bytes:
+    """Return HMAC-SHA-256 under a key of what its row says of it; each part with its length.
+
+    Only who can unwrap the key can compute it, so a row cannot be edited into another's, and
+    a new wrapping needs no new one.
+    """
+    parts = (tenant, kind, name, str(epoch), retired or "")
+    encoded = (part.encode("utf-8", "surrogatepass") for part in parts)
+    bound = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    return hmac.digest(material, b"compliance key row v1\0" + bound, "sha256")
+
+
+def wrapped_by(master: MasterKey, material: bytes, tenant: str) -> dict[str, Any]:
+    """Return what a domain key's row holds of its master, once it was seen to unwrap again.
+
+    A server that answers nonsense, a lost private key, or a master that another process
+    rotates meanwhile would otherwise lose every key.
+
+    Raises:
+        OperationError: it does not unwrap to what was wrapped.
+    """
+    name, about = master.name, context(tenant)
+    wrapped = master.wrap(material, about)
+    if not hmac.compare_digest(master.unwrap(wrapped, about, name), material):
+        raise OperationError(
+            f"{name} does not give back what it wrapped; nothing was changed: try again, and do "
+            "not use it if that stays so"
+        )
+    return {"wrapped": wrapped, "wrapper": name}
 
 
 def unwrapped(parent: bytes, wrapped: bytes) -> bytes:

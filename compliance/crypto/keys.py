@@ -50,6 +50,9 @@ class Keyring:
         # Made now, so that no reference needs a write of its own inside a caller's transaction.
         self.named("lookup", "subjects")
 
+    def __reduce__(self) -> str:
+        raise TypeError("a keyring does not travel between processes; open the guard in each")
+
     def __repr__(self) -> str:
         return f"Keyring(tenant={self.tenant!r}, master={self.keys.master.name!r})"
 
@@ -156,8 +159,8 @@ class Keyring:
         Raises:
             InputError: more than `MOST_SEALED` at once.
         """
-        if count > MOST_SEALED:
-            raise InputError(f"one key seals at most {MOST_SEALED} values; seal them in parts")
+        if not 0 <= count <= MOST_SEALED:
+            raise InputError(f"one key seals up to {MOST_SEALED} values; seal them in parts")
         left = self.keys.cache.left.get(key.id, 0)
         if left >= count:
             self.keys.cache.left[key.id] = left - count
@@ -242,6 +245,8 @@ class Keyring:
         Effective at commit in this process, and within `CACHE_SECONDS` in every other.
         """
         name = self.reference(subject_type, identifier)
+        for row in connection.execute(self.keys.rows("subject", name)):
+            self.keys.material(row)  # that it is this person's key, and not a row renamed to it
         where = (KEY.c.kind == "subject") & (KEY.c.name == name)
         return self.keys.destroy(connection, where)
 
@@ -257,7 +262,7 @@ def identity_text(identifier: object) -> str:
 
 def _whole(number: Any) -> Any:
     """Return a number without a fraction as int; NumPy's numbers are Real, Decimal is not."""
-    if isinstance(number, bool) or not isinstance(number, (numbers.Real, decimal.Decimal)):
+    if isinstance(number, int) or not isinstance(number, (numbers.Real, decimal.Decimal)):
         return number
     value: Any = number
     return int(value) if math.isfinite(value) and value == int(value) else value

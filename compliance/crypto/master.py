@@ -16,17 +16,18 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from compliance.crypto import atomic
 from compliance.errors import ConfigurationError, DecryptionFailed, StoreError
 
 BYTES = 32
 _SCRYPT = {"n": 2**17, "r": 8, "p": 1}  # OWASP Password Storage Cheat Sheet: N=2^17, r=8, p=1
-_MOST_N, _MOST_R, _MOST_P = 2**20, 16, 16  # 2 GiB of memory at the most
+_MOST_N, _MOST_R, _MOST_P = 2**20, 8, 2  # 1 GiB of memory and some seconds at the most
 _AAD = b"compliance master key v1"
 _AAD_2 = b"compliance master key v2\0"
 _ID = b"compliance master key id v1"
@@ -108,18 +109,43 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def _publish(path: Path, data: bytes) -> None:
-    """Publish by hard link: it fails where the name is taken, and exposes no half file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    """Publish by hard link: it fails where the name is taken, and exposes no half file.
+
+    Where the file system can, the file has no name before that one, so that a kill leaves no
+    second name by which the key could be found after it was destroyed.
+    """
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        handle = atomic.unnamed(folder)
+        if handle is None:
+            _publish_by_name(path, data)
+        else:
+            with os.fdopen(handle, "wb") as file:
+                _write(file, data)
+                os.link(f"{atomic.SELF}/{file.fileno()}", path.name, dst_dir_fd=folder)
+        os.fsync(folder)  # on disk before a database holds the first key wrapped by this one
+    finally:
+        os.close(folder)
+
+
+def _publish_by_name(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with open(temporary, "xb", opener=_owners) as file:
+            _write(file, data)
         os.link(temporary, path)
     finally:
-        temporary.unlink()
-    _sync(path.parent)
+        temporary.unlink(missing_ok=True)
+
+
+def _owners(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:
@@ -144,12 +170,8 @@ def replace(path: Path, data: bytes) -> None:
     try:
         temporary.unlink(missing_ok=True)
         try:
-            with os.fdopen(
-                os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb"
-            ) as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            with open(temporary, "xb", opener=_owners) as file:
+                _write(file, data)
             temporary.replace(path)  # the commit point
         finally:
             temporary.unlink(missing_ok=True)
@@ -206,7 +228,7 @@ def decode(data: bytes, where: str, passphrase: Passphrase | None = None) -> Mas
     try:
         document = json.loads(data)
         masters = _READERS[document["version"]](document, passphrase)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ConfigurationError(f"{where}: not a master key file") from None
     if {len(key) for key in masters.keys} != {BYTES}:
         raise ConfigurationError(f"{where}: not a master key file")
@@ -260,6 +282,11 @@ _READERS = {1: _read_1, 2: _read_2}
 def _private(path: Path, status: os.stat_result) -> None:
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigurationError(f"{path}: others may read the master key; run `chmod 600 {path}`")
+    folder = path.parent.stat().st_mode
+    if folder & 0o022 and not folder & stat.S_ISVTX:  # who may rename there may exchange the key
+        raise ConfigurationError(
+            f"{path.parent}: others may exchange the master key; run `chmod go-w {path.parent}`"
+        )
 
 
 def _protect(key: bytes, passphrase: str) -> dict[str, Any]:
@@ -278,7 +305,8 @@ def _unprotect(document: dict[str, Any], passphrase: Passphrase | None, bound: b
     if passphrase is None:
         raise ConfigurationError("the master key needs a passphrase; set COMPLIANCE_PASSPHRASE")
     kdf = {name: int(document["kdf"][name]) for name in _SCRYPT}
-    if kdf["n"] > _MOST_N or kdf["r"] > _MOST_R or kdf["p"] > _MOST_P:
+    most = {"n": _MOST_N, "r": _MOST_R, "p": _MOST_P}
+    if not all(1 <= kdf[name] <= most[name] for name in most):
         raise ValueError
     wrapping = AESGCM(_derive(passphrase(), base64.b64decode(document["kdf"]["salt"]), kdf))
     try:

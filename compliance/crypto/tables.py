@@ -14,7 +14,8 @@ class WrappedKey(Table, table=True):
     ``name`` of a subject key is a keyed hash of the subject, never an identifier, and is
     overwritten when the key is destroyed. ``wrapper`` names the master that wraps a domain
     key, ``sealed`` counts the random nonces that were reserved under the key, and a key
-    that is ``retired`` opens nothing until it is wanted back.
+    that is ``retired`` opens nothing until it is wanted back. ``mac`` binds kind, name, epoch
+    and state to the key itself: a row that was edited does not unwrap.
     """
 
     __tablename__ = "compliance_key"
@@ -31,6 +32,7 @@ class WrappedKey(Table, table=True):
     destroyed: str | None = None
     retired: str | None = None
     wrapper: str | None = None
+    mac: bytes | None = None
     sealed: int = Field(
         default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
     )

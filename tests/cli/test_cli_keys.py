@@ -1,14 +1,14 @@
 """``compliance keys``: one master key, made once, shown never."""
 
 import base64
-import io
 import json
 import stat
 
 import pytest
+from sealing import open_cell, seal_cells, told
 
 from compliance.crypto.providers import hpke
-from compliance.errors import KeyDestroyed, KeyRetired
+from compliance.errors import KeyRetired
 from compliance.store import connect
 
 
@@ -115,125 +115,38 @@ def test_the_list_shows_no_material(cli, project):
 # -- rotation, destruction, recovery -----------------------------------------------------
 
 
-def _told(cli):
-    return cli("trail", "list").out
-
-
-def _seal(project, subject="jane@example.com"):
-    """Seal a value under a column's key and one under a subject's, as an application would."""
-    from compliance import Guard
-    from compliance.crypto.aead import Place
-
-    guard = Guard(project)
-    place = Place(guard.keys.tenant, "people", "iban")
-    cells = [
-        guard.keys.seal(guard.keys.column("people", "iban"), b"column", place),
-        guard.keys.seal(guard.keys.subject("person", subject), b"subject", place),
-    ]
-    guard.store.close()
-    return cells, place
-
-
-def _open(project, cell, place):
-    from compliance import Guard
-
-    guard = Guard(project)
-    try:
-        return guard.keys.open_sealed(cell, place)
-    finally:
-        guard.store.close()
-
-
 def test_every_rotation_keeps_what_was_sealed_and_is_in_the_trail(cli, project):
-    (cell, _), place = _seal(project)
+    (cell, _), place = seal_cells(project)
     for what in ("master", "domain", "column/people.iban"):
         assert cli("keys", "rotate", what, "--dry-run").code == 0
         answer = cli("keys", "rotate", what)
         assert (answer.code, answer.out) == (0, ""), answer.err
-        assert _open(project, cell, place) == b"column"
+        assert open_cell(project, cell, place) == b"column"
     assert cli("keys", "rewrap").code == 0
-    told = _told(cli)
-    assert told.count("key.master-rotated") == told.count("key.rewrapped") == 1
-    assert told.count("key.rotated") == 2
+    entries = told(cli)
+    assert entries.count("key.master-rotated") == entries.count("key.rewrapped") == 1
+    assert entries.count("key.rotated") == 2
     assert cli("trail", "verify").code == 0
 
 
 def test_an_earlier_epoch_is_retired_in_its_time(cli, project, monkeypatch):
     from compliance.crypto import cache, custody
 
-    (cell, _), place = _seal(project)
+    (cell, _), place = seal_cells(project)
     cli("keys", "rotate", "column/people.iban")
     assert cli("keys", "retire", "column/people.iban").code == 4
     monkeypatch.setattr(custody, "_age", lambda _created: cache.SECONDS + 1)
     assert cli("keys", "retire", "column/people.iban").code == 0
     with pytest.raises(KeyRetired):
-        _open(project, cell, place)
+        open_cell(project, cell, place)
     key = int.from_bytes(cell[1:5], "big")
     assert "retired" in cli("keys", "list").out
     assert cli("keys", "restore", key).code == 0
-    assert _open(project, cell, place) == b"column"
-
-
-def test_a_subject_is_erased_by_an_identifier_that_no_history_keeps(cli, project, monkeypatch):
-    (_, cell), place = _seal(project)
-    monkeypatch.setattr("sys.stdin", io.StringIO("jane@example.com\n"))
-    assert cli("keys", "destroy", "--subject", "person", "--dry-run").code == 0
-    assert _open(project, cell, place) == b"subject"
-    monkeypatch.setattr("sys.stdin", io.StringIO("jane@example.com\n"))
-    answer = cli("keys", "destroy", "--subject", "person", "--yes")
-    assert answer.code == 0
-    assert "effective everywhere from" in answer.err
-    assert "jane" not in answer.all + _told(cli)
-    with pytest.raises(KeyDestroyed):
-        _open(project, cell, place)
-
-
-def test_nothing_is_destroyed_without_a_yes_a_key_and_one_way_of_naming_it(
-    cli, project, monkeypatch
-):
-    (cell, _), place = _seal(project)
-    key = int.from_bytes(cell[1:5], "big")
-    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
-    assert cli("keys", "destroy", key).code != 0
-    assert cli("keys", "destroy").code == 2
-    assert cli("keys", "destroy", key, "--subject", "person").code == 2
-    assert cli("keys", "destroy", 999, "--yes").code == 2
-    assert cli("keys", "destroy", 1, "--yes").code == 2  # the domain key
-    monkeypatch.setattr("sys.stdin", io.StringIO("nobody@example.com\n"))
-    assert cli("keys", "destroy", "--subject", "person", "--yes").code == 2
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    assert cli("keys", "destroy", "--subject", "person", "--yes").code == 2
-    assert _open(project, cell, place) == b"column"
-    assert cli("keys", "destroy", key, "--yes").code == 0
-    with pytest.raises(KeyDestroyed):
-        _open(project, cell, place)
-
-
-def test_a_lost_master_is_recovered_from_an_export(cli, project, tmp_path):
-    (cell, _), place = _seal(project)
-    cli("keys", "init")
-    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
-    hpke.generate(private)
-    public.write_bytes(hpke.public_of(private.read_bytes()))
-    export = tmp_path / "keys.json"
-    assert cli("keys", "export", "--recipient", public, "-o", export).code == 0
-    _file(project).unlink()
-    assert cli("keys", "list").code == 2
-    answer = cli("keys", "import", export, "--identity", private)
-    assert answer.code == 0, answer.err
-    assert _open(project, cell, place) == b"column"
-    assert {"key.exported", "key.imported"} <= set(_told(cli).split())
-
-
-def test_the_public_key_checks_what_the_project_signed(cli, project, tmp_path):
-    output = tmp_path / "trail.pem"
-    assert cli("keys", "export", "--public", "-o", output).code == 0
-    assert output.read_text().startswith("-----BEGIN PUBLIC KEY-----")
-    assert cli("keys", "export", "-o", output).code == 2
+    assert open_cell(project, cell, place) == b"column"
 
 
 def test_domain_keys_move_to_another_master_and_back(cli, project, monkeypatch, tmp_path):
-    (cell, _), place = _seal(project)
+    (cell, _), place = seal_cells(project)
     private = tmp_path / "private.pem"
     hpke.generate(private)
     answer = cli("keys", "rewrap", "--to", f"hpke:{private}")
@@ -241,11 +154,11 @@ def test_domain_keys_move_to_another_master_and_back(cli, project, monkeypatch, 
     assert "COMPLIANCE_MASTER" in answer.err
     assert cli("keys", "list").code == 2
     monkeypatch.setenv("COMPLIANCE_MASTER", f"hpke:{private}")
-    assert _open(project, cell, place) == b"column"
+    assert open_cell(project, cell, place) == b"column"
     assert cli("keys", "rotate", "master").code == 2
     assert cli("keys", "rewrap", "--to", "file").code == 0
     monkeypatch.delenv("COMPLIANCE_MASTER")
-    assert _open(project, cell, place) == b"column"
+    assert open_cell(project, cell, place) == b"column"
 
 
 @pytest.mark.parametrize("what", ["", "x", "column", "column/", "column/no.such", "domain/default"])
@@ -302,27 +215,8 @@ def test_a_column_is_sealed_anew_from_the_command_line(cli, project, monkeypatch
     answer = cli("keys", "reencrypt", f"{name}:people", "--url", "env:SHOP_URL")
     assert answer.code == 0, answer.err
     assert answer.out.splitlines()[1].split() == ["iban", "7", "0"]
-    assert "key.reencrypted" in _told(cli)
+    assert "key.reencrypted" in told(cli)
     for wrong in (f"{name}:nothing", f"{name}:none", "no.such.module:x", "", ":x"):
         assert cli("keys", "reencrypt", wrong, "--url", "env:SHOP_URL").code == 2
     assert cli("keys", "reencrypt", f"{name}:people", "--url", "env:NOT_SET").code == 2
     engine.dispose()
-
-
-def test_a_destroyed_key_that_is_put_back_is_found(cli, project):
-    import sqlite3
-
-    (cell, _), _place = _seal(project)
-    key = int.from_bytes(cell[1:5], "big")
-    database = sqlite3.connect(project / ".compliance/compliance.db")
-    where = "FROM compliance_key WHERE id = ?"
-    ((wrapped,),) = database.execute(f"SELECT wrapped {where}", [key]).fetchall()
-    assert cli("keys", "destroy", key, "--yes").code == 0
-    assert cli("trail", "verify").code == 0
-    change = "UPDATE compliance_key SET wrapped = ?, destroyed = NULL WHERE id = ?"
-    database.execute(change, [wrapped, key])
-    database.commit()
-    database.close()
-    answer = cli("trail", "verify")
-    assert answer.code == 1
-    assert f"key {key} was destroyed" in answer.out

@@ -27,7 +27,7 @@ OLD, NEW = b"old " * 1000, b"new " * 100_000
 def kind(request, monkeypatch):
     """Write as on file systems with files without a name, and as on those without."""
     if request.param == "hidden":
-        monkeypatch.setattr(atomic, "_unnamed", lambda _folder: None)
+        monkeypatch.setattr(atomic, "unnamed", lambda _folder: None)
     return request.param
 
 
@@ -252,7 +252,7 @@ def test_two_processes_on_one_target_leave_one_whole_result(kind, target):
 
 
 def test_a_writer_waits_for_the_one_that_holds_the_hidden_name(target, monkeypatch):
-    monkeypatch.setattr(atomic, "_unnamed", lambda _folder: None)
+    monkeypatch.setattr(atomic, "unnamed", lambda _folder: None)
     ready, go = multiprocessing.Pipe()
 
     def slow():
@@ -288,7 +288,7 @@ def test_a_file_system_without_unnamed_files_gets_a_hidden_name(target, monkeypa
 
 
 def test_without_proc_there_is_a_hidden_name(target, monkeypatch):
-    monkeypatch.setattr(atomic, "_SELF", "/nonexistent/fd")
+    monkeypatch.setattr(atomic, "SELF", "/nonexistent/fd")
     with replacing(target) as file:
         file.write(NEW)
         assert names(target) == [hidden_name("target")]

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from compliance.crypto import cache
-from compliance.crypto.cache import Key, KeyCache, drop_everywhere
+from compliance.crypto.cache import Key, KeyCache, bar_everywhere
 
 
 def key(number, name="t.c", epoch=1):
@@ -15,7 +15,7 @@ def key(number, name="t.c", epoch=1):
 
 @pytest.fixture
 def held():
-    return KeyCache("store")
+    return KeyCache()
 
 
 def test_a_key_is_found_by_id_and_the_newest_by_name(held):
@@ -53,13 +53,19 @@ def test_the_number_of_keys_in_memory_is_bounded(held, monkeypatch):
     assert held.get(999)
 
 
-def test_destruction_reaches_every_ring_of_the_store_and_no_other(held):
-    twin, stranger = KeyCache("store"), KeyCache("another")
-    for each in (held, twin, stranger):
+def test_a_key_that_is_being_destroyed_is_held_by_no_ring_until_that_is_over(held, monkeypatch):
+    """A reader may fetch it before the commit; it must not outlive the commit in memory."""
+    twin = KeyCache()
+    for each in (held, twin):
         each.put(key(1), current=True)
-    drop_everywhere("store", [1])
-    assert held.get(1) is twin.get(1) is None
-    assert stranger.get(1)
+    bar_everywhere([1])
+    for each in (held, twin):
+        each.put(key(1), current=True)
+        assert each.get(1) is each.named("column", "t.c") is None
+    now = cache.time.monotonic()
+    monkeypatch.setattr(cache.time, "monotonic", lambda: now + cache.SECONDS + 1)
+    held.put(key(1))
+    assert held.get(1)
 
 
 def test_a_forked_child_reserves_nonces_of_its_own(held):

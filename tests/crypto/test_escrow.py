@@ -44,7 +44,7 @@ def test_a_database_whose_master_is_lost_opens_again(any_ring, key_file, tmp_pat
     key_file.unlink()
     with pytest.raises(ConfigurationError, match="keys import"):
         Keyring.open(any_ring.store, key_file)
-    assert escrow.recover(any_ring.store, new_master(tmp_path), document, private) == 1
+    assert escrow.recover(any_ring.store, lambda: new_master(tmp_path), document, private) == 1
     ring = Keyring.open(any_ring.store, tmp_path / "new.json")
     assert ring.open_sealed(cell, PLACE) == b"secret"
     with pytest.raises(KeyDestroyed):
@@ -63,8 +63,9 @@ def test_another_private_key_recovers_nothing(ring, tmp_path):
     document = escrow.export(ring, pair()[1])
     before = ring.keys.row(1)
     with pytest.raises(ComplianceError):
-        escrow.recover(ring.store, new_master(tmp_path), document, pair()[0])
+        escrow.recover(ring.store, lambda: new_master(tmp_path), document, pair()[0])
     assert ring.keys.row(1) == before
+    assert not (tmp_path / "new.json").exists()
 
 
 def test_an_export_of_another_database_is_refused(ring, tmp_path):
@@ -73,7 +74,7 @@ def test_an_export_of_another_database_is_refused(ring, tmp_path):
     stranger = Keyring.open(other, tmp_path / "stranger.json")
     document = escrow.export(stranger, public)
     with pytest.raises(ComplianceError):
-        escrow.recover(ring.store, new_master(tmp_path), document, private)
+        escrow.recover(ring.store, lambda: new_master(tmp_path), document, private)
     assert ring.subject("person", 1)
     other.close()
 
@@ -83,7 +84,7 @@ def test_an_export_from_before_a_rotation_is_out_of_date(ring, tmp_path):
     document = escrow.export(ring, public)
     custodian(ring).rotate_domain()
     with pytest.raises(InputError, match="older"):
-        escrow.recover(ring.store, new_master(tmp_path), document, private)
+        escrow.recover(ring.store, lambda: new_master(tmp_path), document, private)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_an_altered_export_is_refused(ring, tmp_path, change):
     private, public = pair()
     document = json.dumps(change(json.loads(escrow.export(ring, public)))).encode()
     with pytest.raises(ComplianceError):
-        escrow.recover(ring.store, new_master(tmp_path), document, private)
+        escrow.recover(ring.store, lambda: new_master(tmp_path), document, private)
     assert ring.keys.row(1).wrapper == ring.keys.master.name
 
 

@@ -323,7 +323,7 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_the_source(
 ):
     ring = c2sp.Ring()
     if kind == "hidden":
-        monkeypatch.setattr(atomic, "_unnamed", lambda _folder: None)
+        monkeypatch.setattr(atomic, "unnamed", lambda _folder: None)
     pid = os.fork()
     if pid == 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

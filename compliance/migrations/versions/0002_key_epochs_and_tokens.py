@@ -16,6 +16,7 @@ down_revision = "0001"
 def upgrade() -> None:
     """Add what rotation needs to know of a key, and the token vault."""
     op.add_column("compliance_key", sa.Column("retired", sa.String(), nullable=True))
+    op.add_column("compliance_key", sa.Column("mac", sa.LargeBinary(), nullable=True))
     op.add_column("compliance_key", sa.Column("wrapper", sa.String(), nullable=True))
     op.add_column(
         "compliance_key", sa.Column("sealed", sa.BigInteger(), nullable=False, server_default="0")

@@ -44,7 +44,7 @@ def resolve(url: str) -> str:
     name = url.removeprefix("env:")
     found = os.environ.get(name)
     if not found:
-        raise ConfigurationError(f"the data map reads a store's URL from {name}, which is not set")
+        raise ConfigurationError(f"the URL is read from the environment: {name} is not set")
     return found
 
 
