@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -31,74 +32,100 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Sealed files.", no_args_is_help=True)
 
 Label = Annotated[
-    str, typer.Option("--label", help="What the file is; names no person, opens under it alone.")
+    str,
+    typer.Option(
+        "--label", help="What the file is; recorded, names no person, opens under it alone."
+    ),
 ]
 SUFFIX = ".sealed"
+STREAM = "-"  # stdin, stdout; a file of that name is ./-
 _DONE = {"seal": "file.sealed", "open": "file.opened"}
 
 
 @app.command()
 def seal(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="File to seal; - is stdin.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="File to seal; - is stdin.")],
     target: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here; default: SOURCE.sealed.")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Write here; - is stdout; default: SOURCE.sealed.",
+        ),
     ] = None,
-    label: Label = "",
+    label: Label = "default",
     dry_run: DryRun = False,
 ) -> None:
     """Seal a file under the key of its label; the target appears whole or not at all."""
     from compliance.crypto import files
 
-    target = target or _beside(source)
+    target = target if target is not None else _beside(source)
     guard = vouched(options(context).guard())
     done = _work(guard, files.seal, "seal", source, target, label, dry_run)
-    note(f"{'would seal' if dry_run else 'sealed'} {done} bytes to {target}")
+    note(f"{'would seal' if dry_run else 'sealed'} {done} bytes to {_shown(target)}")
 
 
 @app.command("open")
 def open_(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="Sealed file; - is stdin.")],
-    target: Annotated[Path, typer.Option("--output", "-o", help="Write the plaintext here.")],
-    label: Label = "",
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Sealed file; - is stdin.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="Write the plaintext here; - is stdout."
+        ),
+    ],
+    label: Label = "default",
     dry_run: DryRun = False,
 ) -> None:
-    """Open a sealed file into a file for its owner alone, once all of it is authenticated."""
+    """Open a sealed file into a file for its owner alone, once all of it is authenticated.
+
+    Stdout gets each piece once it is authenticated: what it got is whole when the exit code is 0.
+    """
     from compliance.crypto import files
 
     guard = vouched(options(context).guard())
     done = _work(guard, files.open_sealed, "open", source, target, label, dry_run)
-    note(f"{'would open' if dry_run else 'opened'} {done} bytes to {target}")
+    note(f"{'would open' if dry_run else 'opened'} {done} bytes to {_shown(target)}")
 
 
-def _beside(source: Path) -> Path:
-    if _is_stdin(source):
+def _beside(source: str) -> str:
+    if source == STREAM:
         raise typer.BadParameter("what comes from stdin has no name; say with -o where it goes")
-    return source.with_name(source.name + SUFFIX)
+    path = Path(source)
+    if path.name in {"", ".."}:
+        raise typer.BadParameter(f"{source or '(empty)'}: is a folder or nothing; name a file")
+    return str(path.with_name(path.name + SUFFIX))
+
+
+def _shown(target: str) -> str:
+    return "stdout" if target == STREAM else target
 
 
 def _work(
     guard: Guard,
     work: Callable[..., int],
     action: str,
-    source: Path,
-    target: Path,
+    source: str,
+    target: str,
     label: str,
     dry_run: bool,  # noqa: FBT001  the option of the command, passed on
 ) -> int:
     """Do it between an intent and an outcome; a dry run writes nothing and is not recorded."""
     from compliance.crypto import files
 
-    label = files.label_of(label)
+    files.require_label(label)
+    output = _stdout(source) if target == STREAM else Path(target)
     if dry_run:
         guard.authority.require(guard.identity, f"file/{label}", action)
         return _rehearse(guard, action, source, target, label)
     with _recorded(guard, action, label) as facts, progress(action) as advance:
         guard.authority.require(guard.identity, f"file/{label}", action)
         facts["bytes"] = work(
-            sys.stdin.buffer if _is_stdin(source) else source,
-            target,
+            sys.stdin.buffer if source == STREAM else source,
+            output,
             guard.keys,
             label=label,
             advance=partial(_show, advance, _size(source), label),
@@ -106,25 +133,36 @@ def _work(
     return int(facts["bytes"])
 
 
-def _rehearse(guard: Guard, action: str, source: Path, target: Path, label: str) -> int:
+def _stdout(source: str) -> Any:
+    """Return stdout without its buffer: what cannot be written shows here and not at the exit."""
+    if sys.stdout is None:
+        raise typer.BadParameter("stdout is closed; say with -o where it goes")
+    with contextlib.suppress(OSError):  # no descriptor, or no such source, which is told later
+        ours = os.fstat(sys.stdout.fileno())
+        read = os.fstat(sys.stdin.fileno()) if source == STREAM else Path(source).stat()
+        if stat.S_ISREG(ours.st_mode) and os.path.samestat(ours, read):
+            raise typer.BadParameter("stdout goes into the source itself; name another file")
+    sys.stdout.flush()
+    return getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+
+
+def _rehearse(guard: Guard, action: str, source: str, target: str, label: str) -> int:
     """Return how many bytes it would be: a sealed file is read and authenticated to its end."""
     from compliance.crypto import files
 
-    check_writable(target)
-    if _is_stdin(source):
+    if target != STREAM:
+        check_writable(Path(target))
+    if source == STREAM:
         raise typer.BadParameter("a dry run would use up stdin; name a file")
     if action == "open":
         return files.open_sealed(source, _Nowhere(), guard.keys, label=label)
-    with files.regular(source) as file:  # sealing would make the label's key
+    with files.regular(Path(source)) as file:  # sealing would make the label's key
         return os.fstat(file.fileno()).st_size
 
 
-def _is_stdin(source: Path) -> bool:
-    return str(source) == "-"
-
-
-def _size(source: Path) -> int:
-    return 0 if _is_stdin(source) or not source.is_file() else source.stat().st_size
+def _size(source: str) -> int:
+    path = Path(source)
+    return 0 if source == STREAM or not path.is_file() else path.stat().st_size
 
 
 def _show(advance: Progress, total: int, label: str, done: int) -> None:

@@ -107,7 +107,10 @@ class Binding:
         """
         magic = self.purpose.magic
         if len(header) != self.header_bytes or not header.startswith(magic):
-            raise DecryptionFailed(f"not a sealed {self.purpose.kind}, or of a later version")
+            raise DecryptionFailed(
+                f"not a sealed {self.purpose.kind}, or of a later version; name one that was "
+                "sealed, or open it with the release that sealed it"
+            )
         key = ring.by_id(int.from_bytes(header[len(magic) :], "big"))
         if (key.kind, key.name) != (self.purpose.kind, self.name):
             raise self.refusal()
@@ -242,9 +245,12 @@ def _write(target: Target, view: memoryview) -> None:
         try:
             count = target.write(view)
         except OSError as error:
+            gone = isinstance(error, BrokenPipeError)
+            step = (
+                "its reader went away, run it again" if gone else "make room or name another place"
+            )
             raise StoreError(
-                f"the target cannot be written ({error.strerror or type(error).__name__}); "
-                "make room or name another place"
+                f"the target cannot be written ({error.strerror or type(error).__name__}); {step}"
             ) from error
         if count is None and isinstance(target, io.RawIOBase):
             raise InputError("the target does not block and is full; pass a stream that blocks")

@@ -2,8 +2,8 @@
 
 A file is a message of C2SP chunked encryption (`compliance.crypto.chunked`), bound to tenant and
 label and not to its name: it may be renamed, and under another label it does not open. The label
-says what the file is, such as ``exports/2024``. It names the key, stands in the trail and in the
-list of keys, and must name no person.
+says what the file is, such as ``exports/2024``. It names the key, and stands in the trail and in
+the list of keys for good: it is a plain name, and must name no person.
 
 Neither sealing nor opening wipes what a disk held before: after `seal` of a file onto itself, the
 old blocks lie where they were until the file system writes over them, and a journal or an SSD may
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,10 +25,17 @@ from compliance.crypto import atomic, chunked
 from compliance.crypto.aead import Place
 from compliance.crypto.chunked import Advance, Binding
 from compliance.crypto.keys import Keyring
-from compliance.errors import InputError, IntegrityError, StoreError
+from compliance.errors import (
+    DecryptionFailed,
+    InputError,
+    IntegrityError,
+    KeyDestroyed,
+    KeyRetired,
+    StoreError,
+)
 
 DEFAULT_LABEL = "default"
-_LONGEST_LABEL = 200
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 _AHEAD = 16 * chunked.CHUNK  # what a reader decrypts at a time
 
 Source = str | os.PathLike[str] | IO[bytes] | chunked.Source
@@ -39,7 +47,7 @@ def seal(
     target: Target,
     ring: Keyring,
     *,
-    label: str = "",
+    label: str = DEFAULT_LABEL,
     advance: Advance | None = None,
 ) -> int:
     """Seal a file or stream, and return how many bytes it held.
@@ -70,7 +78,7 @@ def open_sealed(
     target: Target,
     ring: Keyring,
     *,
-    label: str = "",
+    label: str = DEFAULT_LABEL,
     advance: Advance | None = None,
 ) -> int:
     """Open a sealed file or stream, and return how many bytes it held.
@@ -94,11 +102,13 @@ def open_sealed(
         StoreError: the target cannot be written; it is what it was.
     """
     binding = _binding(ring, label)
-    with _reading(source) as file, _writing(target) as output:
+    with _named(source), _reading(source) as file, _writing(target) as output:
         return chunked.open_sealed(file, output, ring, binding, advance)
 
 
-def reader(path: str | os.PathLike[str], ring: Keyring, *, label: str = "") -> io.BufferedReader:
+def reader(
+    path: str | os.PathLike[str], ring: Keyring, *, label: str = DEFAULT_LABEL
+) -> io.BufferedReader:
     """Open a sealed file for reading, anywhere in it, without a plaintext copy on disk.
 
     The length is authentic from the start: a file that was cut or extended does not open. Each
@@ -118,26 +128,41 @@ def reader(path: str | os.PathLike[str], ring: Keyring, *, label: str = "") -> i
     binding = _binding(ring, label)
     file = regular(Path(path))
     try:
-        return io.BufferedReader(_Reader(file, ring, binding), _AHEAD)
+        with _named(path):
+            return io.BufferedReader(_Reader(file, ring, binding), _AHEAD)
     except BaseException:
         file.close()
         raise
 
 
-def label_of(label: str) -> str:
-    """Return a label as it is used: ``default`` for none.
+def require_label(label: str) -> None:
+    """Refuse what is no label; the text of the error does not quote it.
 
     Raises:
-        InputError: no text, too long, or with characters that do not print.
+        InputError: anything but a plain name of ASCII letters, digits and ``. _ - /``.
     """
-    if not isinstance(label, str) or not label.isprintable() or len(label) > _LONGEST_LABEL:
-        raise InputError(f"a label is at most {_LONGEST_LABEL} characters that print")
-    return label or DEFAULT_LABEL
+    if not isinstance(label, str) or not _LABEL.fullmatch(label):
+        raise InputError(
+            "a label is a plain name such as exports/2024: 1 to 100 letters (a-z), digits, '.', "
+            "'_', '-' and '/', the first a letter or digit; it is recorded for good, so name what "
+            "the file is, and nobody"
+        )
 
 
 def _binding(ring: Keyring, label: str) -> Binding:
-    name = label_of(label)
-    return Binding(chunked.FILE, name, Place(ring.tenant, "file", name).encode())
+    require_label(label)
+    return Binding(chunked.FILE, label, Place(ring.tenant, "file", label).encode())
+
+
+@contextlib.contextmanager
+def _named(source: Source) -> Iterator[None]:
+    """Name the file, where there is one, in the error of what does not open."""
+    try:
+        yield
+    except (DecryptionFailed, KeyDestroyed, KeyRetired) as error:
+        if not isinstance(source, (str, os.PathLike)):
+            raise
+        raise type(error)(f"{source}: {error}") from None
 
 
 # -- sources and targets -------------------------------------------------------------------

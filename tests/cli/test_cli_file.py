@@ -181,8 +181,9 @@ def test_stdin_needs_a_target_and_no_rehearsal(cli, project, stdin, command):
     [
         ("gone", "target", "No such file"), ("jane.csv", "gone/target", "no such folder"),
         ("project", "target", "is a folder"), ("jane.csv", "project", "no regular file"),
+        ("jane.csv", "..", "no regular file"),
     ],
-    ids=["source", "folder", "folder-as-source", "folder-as-target"],
+    ids=["source", "folder", "folder-as-source", "folder-as-target", "parent-as-target"],
 )  # fmt: skip
 def test_what_cannot_be_is_a_2(cli, project, rows, source, target, why):
     answer = cli("file", "seal", rows.parent / source, "-o", rows.parent / target)
@@ -190,10 +191,37 @@ def test_what_cannot_be_is_a_2(cli, project, rows, source, target, why):
     assert why in answer.err
 
 
-@pytest.mark.parametrize("label", ["a\nb", "x" * 300], ids=["control", "long"])
-def test_what_is_no_label_is_a_2_and_not_recorded(cli, project, rows, label):
-    assert cli("file", "seal", rows, "--label", label).code == 2
+@pytest.mark.parametrize("source", [".", "..", "/", "", "./"])
+def test_a_folder_without_a_target_is_a_2(cli, project, source):
+    answer = cli("file", "seal", source)
+    assert (answer.code, answer.out) == (2, "")
+    assert "is a folder or nothing; name a file" in " ".join(answer.err.split())
     assert entries(cli) == []
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["a\nb", "x" * 101, "", "Ada Lovelace ada@example.org"],
+    ids=["control", "long", "empty", "person"],
+)
+def test_what_is_no_label_is_a_2_and_not_recorded(cli, project, rows, label):
+    for command in (("seal", rows), ("open", rows, "-o", rows)):
+        answer = cli("file", *command, "--label", label)
+        assert answer.code == 2
+        assert "a plain name such as exports/2024" in answer.err
+        assert "it is recorded for good" in answer.err
+        assert "ada@" not in answer.err
+    assert entries(cli) == []
+    assert "file" not in cli("keys", "list").out
+
+
+def test_what_does_not_open_is_named_with_the_next_step(cli, project, rows):
+    answer = cli("file", "open", rows, "-o", rows.with_name("opened"))
+    assert answer.code == 1
+    assert f"{rows}: not a sealed file, or of a later version; name one" in answer.err
+    cli("file", "seal", rows)
+    answer = cli("file", "open", f"{rows}.sealed", "-o", rows, "--label", "other")
+    assert f"{rows}.sealed: the sealed file does not open" in answer.err
 
 
 def test_outside_a_project_nothing_is_sealed(cli, outside, rows):
