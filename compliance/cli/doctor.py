@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from compliance.config import Settings
+    from compliance.crypto.providers import MasterKey
 
 DISTRIBUTION = "compliance-toolkit"
 _CLASHES = {"casbin": "pycasbin"}  # both install the module `casbin`; we depend on the second
@@ -148,12 +149,24 @@ def _keys(settings: Settings) -> Item:
         if not providers.has_master(settings):
             return _no_keys(settings)
         key = providers.open_master(settings)
+        _opens(settings, key)
         return Item("keys", "ok", str(providers.master_path(settings) or key.name))
     except MissingExtra as error:
         mend = f"pip install '{DISTRIBUTION}[{error.extra}]'"
         return Item("keys", "broken", f"{error.package} is not installed", mend)
     except ComplianceError as error:
         return Item("keys", "broken", str(error), _mend_keys(settings, str(error)))
+
+
+def _opens(settings: Settings, master: MasterKey) -> None:
+    """Have a master that is here unwrap the domain key of a database that is there."""
+    from compliance.crypto.hierarchy import Hierarchy
+    from compliance.store import Store, connect
+
+    if settings.master.partition(":")[0] in {"file", "keyring", "hpke"}:
+        with contextlib.closing(Store(connect(settings.database_url))) as store:
+            if not _unmade(store.engine.url) and _holds_keys(settings.database_url):
+                Hierarchy(store, master, settings.tenant).domain()
 
 
 def _no_keys(settings: Settings) -> Item:

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal
 
 from compliance import frames
 from compliance.crypto import aead, cells, values
-from compliance.crypto.keys import Key, Keyring, identity_text
+from compliance.crypto.arguments import require_list, require_names
+from compliance.crypto.keys import (
+    Key,
+    Keyring,
+    identity_text,
+    require_identifiers,
+    row_identity,
+)
 from compliance.errors import DecryptionFailed, InputError, KeyDestroyed
 from compliance.frames import Frame
 
@@ -27,7 +34,6 @@ Subjects = tuple[str, Sequence[object]]
 Nulls = Literal["keep", "seal"]
 Destroyed = Literal["raise", "null"]
 Mask = list[bool] | None  # which rows hold a cell; None where all do
-_MISSING = frozenset({"", "None", "nan", "NaN", "sNaN", "<NA>", "NaT"})
 
 
 def encrypt(
@@ -45,7 +51,8 @@ def encrypt(
     """Return the frame with these columns sealed.
 
     Args:
-        frame: the rows.
+        frame: the rows, as any library's frame or wrapped (`compliance.frames.wrap`); what
+            comes back is the same.
         names: the columns to seal; see `compliance.crypto.values` for the types.
         ring: the keys; each column has its own.
         table: the table or data set that the cells belong to.
@@ -63,6 +70,8 @@ def encrypt(
     """
     if nulls not in {"keep", "seal"}:
         raise InputError("nulls is 'keep' or 'seal'")
+    given, frame = frame, _checked(frame, names, table)
+    native = frame is not given
     parts = _parts(frame, rows)
     people = [] if subjects is None else _people(frame, subjects[1])
     own = None if subjects is None else _owner_keys(ring, subjects[0], people)
@@ -75,7 +84,7 @@ def encrypt(
         else:
             sealed = cells.seal_each(own, _kept(people, mask), plain, place, bound)
         frame = _put(frame, name, cells.spread(sealed, mask))
-    return frame
+    return frames.native(frame) if native else frame
 
 
 def decrypt(
@@ -138,6 +147,8 @@ def open_columns(
     """Return the frame as `decrypt` does, with the rows that were erased."""
     if destroyed not in {"raise", "null"}:
         raise InputError("destroyed is 'raise' or 'null'")
+    given, frame = frame, _checked(frame, names, table)
+    native = frame is not given
     parts = _parts(frame, rows)
     people = [] if subjects is None else _people(frame, subjects[1])
     owners = None if subjects is None else _owner_names(ring, subjects[0], people)
@@ -154,7 +165,7 @@ def open_columns(
         place = aead.Place(ring.tenant, table, name, version).encode()
         plain = cells.open_each(keys, heads, found, place, _kept_parts(parts, mask))
         frame = _put_values(frame, name, plain, mask)
-    return Opened(frame, sorted(erased))
+    return Opened(frames.native(frame) if native else frame, sorted(erased))
 
 
 def _without_lost(
@@ -282,7 +293,7 @@ def _parts(frame: Frame, rows: Sequence[object] | None) -> pa.Array | None:
         return None
     _one_each(frame, rows, "row keys")
     whole = set(map(type, rows)) == {int}  # Arrow writes these as `identity_text` does
-    return cells.row_parts(rows if whole else _identities(rows), _present(rows))
+    return cells.row_parts(rows if whole else _identities(rows, row_identity), _present(rows))
 
 
 def _kept_parts(parts: pa.Array | None, mask: Mask) -> pa.Array | None:
@@ -296,14 +307,17 @@ def _one_each(frame: Frame, items: Sequence[object], what: str) -> None:
         raise InputError(f"{len(items)} {what} for {len(frame)} rows")
 
 
-def _identities(identifiers: Sequence[object]) -> list[str]:
-    """Return `identity_text` of each, in bulk for the types that identifiers mostly have."""
-    kinds = set(map(type, identifiers))
-    if kinds == {int}:
+def _identities(identifiers: Sequence[object], one: Callable[[object], str]) -> list[str]:
+    """Return the text of each, in bulk for whole numbers."""
+    if set(map(type, identifiers)) == {int}:
         return list(map(str, identifiers))
-    if kinds == {str}:
-        return list(map(str.strip, identifiers))  # type: ignore[arg-type]  # all are text
-    return list(map(identity_text, identifiers))
+    return list(map(one, identifiers))
+
+
+def _checked(frame: Any, names: Sequence[str], table: str) -> Frame:
+    require_list(names=names)
+    require_names(table=table)
+    return frames.wrap(frame)
 
 
 # -- keys ---------------------------------------------------------------------------------
@@ -312,17 +326,8 @@ def _identities(identifiers: Sequence[object]) -> list[str]:
 def _people(frame: Frame, identifiers: Sequence[object]) -> list[str]:
     """Return the text of each row's subject."""
     _one_each(frame, identifiers, "subjects")
-    texts = _identities(identifiers)
-    if _MISSING.isdisjoint(texts):
-        return texts
-    suspects = (i for i, text in enumerate(texts) if text in _MISSING)
-    missing = sum(not texts[i] or not isinstance(identifiers[i], str) for i in suspects)
-    if missing:
-        raise InputError(
-            f"{missing} rows name no subject, so nobody's key can seal them; drop them or give "
-            "each an identifier"
-        )
-    return texts
+    require_identifiers(identifiers)
+    return _identities(identifiers, identity_text)
 
 
 def _owner_keys(ring: Keyring, kind: str, people: list[str]) -> dict[str, Key]:

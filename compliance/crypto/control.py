@@ -6,7 +6,7 @@ from compliance import frames
 from compliance.controls import Call, Opening, Phase
 from compliance.crypto import columns
 from compliance.crypto.keys import Keyring
-from compliance.errors import ConsentMissing
+from compliance.errors import ConsentMissing, DecryptionFailed
 from compliance.policy import Dataset
 
 
@@ -29,6 +29,15 @@ class Unseal:
                 self._open(opening, call.policy.dataset(opening.dataset))
 
     def _open(self, opening: Opening, dataset: Dataset) -> None:
+        try:
+            self._open_all(opening, dataset)
+        except DecryptionFailed as error:
+            raise DecryptionFailed(
+                f"data set {opening.dataset!r}: {error}; a column that the policy calls encrypted "
+                "and that was never sealed is sealed once with guard.encrypt"
+            ) from None
+
+    def _open_all(self, opening: Opening, dataset: Dataset) -> None:
         """Open the columns of people first: their erased rows need not open anywhere else."""
         modes = {name: dataset.columns[name].encrypted for name in opening.frame.columns}
         own = [name for name, mode in modes.items() if mode == "subject"]

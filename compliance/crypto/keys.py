@@ -27,7 +27,17 @@ from compliance.crypto.signing import Signer
 from compliance.errors import ConfigurationError, DecryptionFailed, InputError
 from compliance.store import Store
 
-__all__ = ["BLOCK", "CACHE_SECONDS", "MOST_SEALED", "Key", "KeyInfo", "Keyring", "identity_text"]
+__all__ = [
+    "BLOCK",
+    "CACHE_SECONDS",
+    "MOST_SEALED",
+    "Key",
+    "KeyInfo",
+    "Keyring",
+    "identity_text",
+    "require_identifiers",
+    "row_identity",
+]
 CACHE_SECONDS = cache.SECONDS
 _NEVER_OPEN = frozenset({"domain", "lookup", "signing"})  # no sealed value names one of these
 MOST_SEALED = 2**32  # random nonces under one key (NIST SP 800-38D, 8.3)
@@ -107,11 +117,21 @@ class Keyring:
         return self.keys.current(kind, name)
 
     def subject(self, subject_type: str, identifier: object) -> Key:
-        """Return the key of a data subject, made on first use."""
+        """Return the key of a data subject, made on first use.
+
+        Raises:
+            InputError: the identifier is missing: many would share that person's key.
+        """
+        require_identifiers([identifier])
         return self.named("subject", self.reference(subject_type, identifier))
 
     def subjects(self, subject_type: str, identifiers: Sequence[object]) -> list[Key]:
-        """Return the keys of many data subjects, made on first use; one query for thousands."""
+        """Return the keys of many data subjects, made on first use; one query for thousands.
+
+        Raises:
+            InputError: as `subject`.
+        """
+        require_identifiers(identifiers)
         names = self.references(subject_type, identifiers)
         found = self.keys.subjects(names)
         return [found[name] for name in names]
@@ -258,6 +278,31 @@ def _where(settings: Settings) -> str:
 def identity_text(identifier: object) -> str:
     """Return the text of an identifier: 7, 7.0 and "7" are one person, as databases mix them."""
     return str(_whole(identifier)).strip()
+
+
+_MISSING = frozenset({"", "None", "nan", "NaN", "-NaN", "sNaN", "<NA>", "NaT"})
+
+
+def require_identifiers(identifiers: Sequence[object]) -> None:
+    """Return where each identifier names somebody; the text ``"nan"`` does, a NaN does not.
+
+    Raises:
+        InputError: how many do not.
+    """
+    missing = sum(
+        text in _MISSING and (not text or not isinstance(given, str))
+        for given, text in zip(identifiers, map(identity_text, identifiers), strict=True)
+    )
+    if missing:
+        raise InputError(
+            f"{missing} rows name no subject, so nobody's key can seal them; drop them or give "
+            "each an identifier"
+        )
+
+
+def row_identity(key: object) -> str:
+    """Return the text of a row's key: as `identity_text`, but spaces tell rows apart."""
+    return str(_whole(key))
 
 
 def _whole(number: Any) -> Any:

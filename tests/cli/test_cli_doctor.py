@@ -230,3 +230,16 @@ def test_the_text_has_one_line_for_each_item(cli, doctor, project):
 def test_an_unknown_format_is_a_2_before_any_work(cli, outside):
     answer = cli("doctor", "-f", "sarif")
     assert (answer.code, answer.out) == (2, "")
+
+
+def test_a_master_that_does_not_open_the_database_is_broken(cli, project):
+    from compliance.crypto import master
+
+    cli("trail", "list")
+    assert cli("doctor").code == 0
+    key_file = project / ".compliance/keys/master.json"
+    key_file.unlink()
+    master.create(key_file)
+    answer = cli("doctor")
+    assert answer.code == 1
+    assert "wrapped by" in answer.out

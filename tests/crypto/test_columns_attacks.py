@@ -11,7 +11,7 @@ from compliance import frames
 from compliance.crypto import aead, cells, columns
 from compliance.crypto.aead import Place
 from compliance.crypto.keys import Key
-from compliance.errors import DecryptionFailed
+from compliance.errors import DecryptionFailed, InputError
 
 SECRET = "hunter2"
 
@@ -155,3 +155,27 @@ def test_a_refusal_and_its_traceback_hold_no_bytes_of_the_cell(ring):
     cell = sealed(ring)
     said = refusal(ring, cell[:-1])
     assert not {SECRET, cell[5:17].hex(), repr(cell[5:17])} & set(said.split())
+
+
+@pytest.mark.parametrize("others", [["7 ", "7"], ["7\xa0", "7"], [" 7", "7"]])
+def test_rows_whose_keys_differ_by_spaces_do_not_change_places(ring, others):
+    frame = columns.encrypt(wrap(["a", "b"]), ["x"], ring, table="people", rows=others)
+    with pytest.raises(DecryptionFailed):
+        columns.decrypt(frame, ["x"], ring, table="people", rows=others[::-1])
+    opened = columns.decrypt(frame, ["x"], ring, table="people", rows=others)
+    assert frames.column(opened, "x") == ["a", "b"]
+
+
+def test_a_frame_of_any_library_comes_back_as_it_was_given(ring):
+    import pandas as pd
+
+    sealed = columns.encrypt(pd.DataFrame({"x": ["a"]}), ["x"], ring, table="people")
+    assert isinstance(sealed, pd.DataFrame)
+    assert columns.decrypt(sealed, ["x"], ring, table="people")["x"].to_list() == ["a"]
+
+
+def test_one_name_is_not_a_list_of_letters_and_no_name_is_none(ring):
+    with pytest.raises(InputError, match="give a list"):
+        columns.encrypt(wrap(["a"]), "x", ring, table="people")
+    with pytest.raises(InputError, match="table"):
+        columns.decrypt(wrap(["a"]), ["x"], ring, table="")

@@ -1,6 +1,7 @@
 """The key hierarchy: one key per name and tenant, wrapped, found by id, destroyed for good."""
 
 import contextlib
+import pickle
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from compliance.crypto.keys import Keyring, identity_text
 from compliance.errors import (
     ConfigurationError,
     DecryptionFailed,
+    InputError,
     KeyDestroyed,
     StoreError,
 )
@@ -249,6 +251,31 @@ def test_different_people_are_different_texts():
         "\ud800",
     ]
     assert len({identity_text(value) for value in values}) == len(values)
+
+
+@pytest.mark.parametrize(
+    "nobody", [None, "", "  ", float("nan"), Decimal("NaN"), Decimal("-NaN")], ids=repr
+)
+def test_nobodys_identifier_has_no_key(ring, nobody):
+    for ask in (ring.subject, lambda kind, who: ring.subjects(kind, [1, who])):
+        with pytest.raises(InputError, match="name no subject"):
+            ask("person", nobody)
+    assert ring.subject("person", "nan").id  # a person may be called so
+
+
+def test_a_whole_number_of_any_size_is_an_identifier():
+    assert identity_text(10**400) == str(10**400)
+
+
+@pytest.mark.parametrize("count", [-1, -(10**9)])
+def test_less_than_no_nonces_cannot_be_reserved(ring, count):
+    with pytest.raises(InputError, match="one key seals"):
+        ring.reserve(ring.column("t", "c"), count)
+
+
+def test_a_ring_does_not_pickle_and_says_what_to_do(ring):
+    with pytest.raises(TypeError, match="open the guard in each"):
+        pickle.dumps(ring)
 
 
 def test_an_identifier_of_any_characters_has_a_reference(ring):
