@@ -7,7 +7,8 @@ same table in its place is not noticed.
 
 pyarrow (26) ends or hangs the process when a key fails in a data set scan or a filter:
 nothing here uses either. Columns are read by `ParquetFile`, which raises, and filters run
-in memory. Source: parquet-format ``Encryption.md``.
+in memory. `unlocked` is for readers that do scan: it gets every key before they start.
+Source: parquet-format ``Encryption.md``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from compliance import frames
 from compliance._parquet import Encryption, algorithm, encryption
+from compliance.crypto.arguments import require_list, require_names
 from compliance.crypto.atomic import replacing
 from compliance.crypto.keys import Keyring
 from compliance.crypto.parquet_keys import (
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MISREAD = frozenset(",:;")
+_CODECS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")  # of Parquet, that pyarrow writes
 
 Filters = Sequence[tuple[str, str, Any]] | Sequence[Sequence[tuple[str, str, Any]]]
 
@@ -64,15 +67,18 @@ def write(
             table's key. None is left in plaintext.
         plaintext_footer: leave the schema, its metadata and the row counts readable by
             anybody, signed; for readers that plan queries without keys.
-        compression: a codec of pyarrow's.
+        compression: ``zstd``, ``snappy``, ``gzip``, ``brotli``, ``lz4`` or ``none``.
 
     Raises:
-        InputError: no table, a column that is not there, or a name that cannot be keyed.
+        InputError: no table, an empty name, a column that is not there, one text for the list
+            of columns, a name that cannot be keyed, or no such codec.
         KeyDestroyed: a column's key was destroyed.
         OperationError: the disk or the folder does not allow it.
     """
     from pyarrow import parquet
 
+    require_names(table=table)
+    _require_codec(compression)
     rows = frames.to_arrow(frames.wrap(frame))
     own = _own(rows.column_names, columns)
     session = Session(ring, table)
@@ -109,6 +115,7 @@ def read(
         InputError: not a Parquet file, a column that is not there, or a filter that does
             not fit.
     """
+    require_list(columns=columns)
     with _opened(path, ring, table) as file:
         wanted = _there(file.schema_arrow.names, columns)
         predicate, named = _predicate(file.schema_arrow.names, filters)
@@ -132,7 +139,49 @@ def schema(path: Path | str, ring: Keyring, *, table: str) -> pa.Schema:
         return file.schema_arrow
 
 
+@contextlib.contextmanager
+def unlocked(
+    path: Path | str, ring: Keyring, *, table: str, columns: Sequence[str] | None = None
+) -> Iterator[Any]:
+    """Give the ``decryption_properties`` with which pyarrow and pandas read a file themselves.
+
+    For their readers, while the block lasts::
+
+        with parquet.unlocked("people.parquet", ring, table="people") as properties:
+            rows = pyarrow.parquet.read_table(path, decryption_properties=properties)
+            frame = pandas.read_parquet(path, decryption_properties=properties)
+
+    The keys of the columns are unwrapped before the block starts, since a key that fails while
+    pyarrow scans can end or hang the process. So within the block a destruction is not noticed,
+    and only the columns named here may be read, also by filters. The properties are for this
+    one file.
+
+    Args:
+        path: the file.
+        ring: the keys.
+        table: the table or data set that it belongs to.
+        columns: those that will be read; default all.
+
+    Raises:
+        DecryptionFailed: as `read`; also when the properties are used after the block.
+        KeyDestroyed: the key of the footer, or of one of the columns, was destroyed.
+        InputError: not a Parquet file, or a column that is not there.
+    """
+    require_list(columns=columns)
+    session = Session(ring, table)
+    with _opened(path, ring, table, session) as file:
+        for name in _there(file.schema_arrow.names, columns):
+            next(file.iter_batches(batch_size=1, columns=[name]), None)
+    with client(session) as service:
+        yield decrypting(service)
+
+
 # -- files -----------------------------------------------------------------------------
+
+
+def _require_codec(name: str) -> None:
+    if not isinstance(name, str) or name.lower() not in _CODECS:
+        raise InputError(f"no codec {name!r}; there are: {', '.join(_CODECS)}")
 
 
 def _own(names: Sequence[str], columns: Collection[str] | None) -> frozenset[str]:
@@ -143,6 +192,7 @@ def _own(names: Sequence[str], columns: Collection[str] | None) -> frozenset[str
     """
     if not names:
         raise InputError("a table without columns has nothing to encrypt")
+    require_list(columns=columns)
     there = frozenset(names)
     for name in names:
         if name == FOOTER or not name or name != name.strip() or _MISREAD & set(name):
@@ -189,13 +239,16 @@ def _written(path: Path | str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path | str, ring: Keyring, table: str) -> Iterator[Any]:
+def _opened(
+    path: Path | str, ring: Keyring, table: str, session: Session | None = None
+) -> Iterator[Any]:
     """Give a `ParquetFile` whose footer was opened and is authentic."""
     import pyarrow as pa
     from pyarrow import parquet
 
+    require_names(table=table)
     _require_ours(path)
-    with client(Session(ring, table)) as service:
+    with client(session or Session(ring, table)) as service:
         try:
             with parquet.ParquetFile(path, decryption_properties=decrypting(service)) as file:
                 yield file

@@ -124,7 +124,9 @@ def _client_type() -> Any:
 
         def _current(self) -> Session:
             if self.session is None:
-                raise DecryptionFailed("the file was closed; open it again")
+                raise DecryptionFailed(
+                    "the file was closed, or the block of `unlocked` left; open it again"
+                )
             return self.session
 
     return Client

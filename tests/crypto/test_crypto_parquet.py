@@ -364,3 +364,34 @@ def test_a_table_that_parquet_cannot_hold_is_an_input_error(tmp_path, ring):
     with pytest.raises(InputError, match="without columns"):
         parquet.write(pa.table({}), tmp_path / "x", ring, table="t")
     assert list(tmp_path.glob("x*")) == []
+
+
+@pytest.mark.parametrize("codec", ["foo", "", "bz2", None])
+def test_a_codec_that_is_none_is_refused_by_name_before_a_key_is_made(tmp_path, ring, codec):
+    before = ring.listing()
+    with pytest.raises(InputError, match="there are: zstd, snappy, gzip, brotli, lz4, none"):
+        parquet.write(TABLE, tmp_path / "x", ring, table="people", compression=codec)
+    assert ring.listing() == before
+
+
+@pytest.mark.parametrize("codec", ["gzip", "brotli", "lz4", "NONE", "Zstd"])
+def test_every_codec_that_is_named_writes(tmp_path, ring, codec):
+    parquet.write(TABLE, tmp_path / "x", ring, table="people", compression=codec)
+    assert parquet.read(tmp_path / "x", ring, table="people").equals(TABLE)
+
+
+def test_empty_names_and_one_text_for_columns_are_refused(path, tmp_path, ring):
+    for work in (
+        lambda: parquet.write(TABLE, tmp_path / "y", ring, table=""),
+        lambda: parquet.read(path, ring, table=""),
+        lambda: parquet.schema(path, ring, table=""),
+    ):
+        with pytest.raises(InputError, match="table is a name"):
+            work()
+    for work in (
+        lambda: parquet.write(TABLE, tmp_path / "y", ring, table="people", columns="city"),
+        lambda: parquet.read(path, ring, table="people", columns="city"),
+    ):
+        with pytest.raises(InputError, match="columns is one str: give a list"):
+            work()
+    assert not (tmp_path / "y").exists()

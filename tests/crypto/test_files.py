@@ -118,24 +118,11 @@ def test_another_tenants_file_does_not_open(ring, sealed, tmp_path, key_file):
 @pytest.mark.parametrize(
     "label",
     [
-        "",
-        "a\nb",
-        "exports\n",
-        "\x00",
-        "\ud800",
-        "x" * 101,
-        b"exports",
-        None,
-        7,
-        "exports 2024",
-        "Ada Lovelace ada@example.org",
-        "Zo\u00eb",
-        "/exports",
-        ".exports",
-        "-o",
+        "", "a\nb", "exports\n", "\x00", "\ud800", "x" * 101, b"exports", None, 7, "exports 2024",
+        "Ada Lovelace ada@example.org", "Zo\u00eb", "/exports", ".exports", "-o",
     ],
     ids=repr,
-)
+)  # fmt: skip
 def test_what_is_no_label_is_refused(ring, source, tmp_path, label):
     for way in (files.seal, files.open_sealed):
         with pytest.raises(InputError, match="a label is"):
