@@ -19,6 +19,8 @@ from typing import Any, Literal
 
 from compliance.crypto import orm_rows
 from compliance.crypto.orm_cells import ERASED, PUBLIC, Erased, Sealed, row_key
+from compliance.crypto.orm_rows import erased
+from compliance.crypto.orm_survey import Unreadable, unreadable
 from compliance.crypto.orm_types import Encrypted, EncryptedRow, bind
 
 __all__ = [
@@ -27,9 +29,12 @@ __all__ = [
     "EncryptedRow",
     "Erased",
     "Sealed",
+    "Unreadable",
     "bind",
+    "erased",
     "render_item",
     "row_key",
+    "unreadable",
 ]
 
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol
 import sqlalchemy as sa
 
 from compliance.crypto.keys import identity_text
-from compliance.errors import InputError
+from compliance.errors import DecryptionFailed, InputError
 
 PUBLIC = "compliance.crypto.orm"  # where users, reprs, pickles and migrations find our names
 _ROW_KEYS = (str, int, uuid.UUID, bytes, dt.date)
@@ -47,7 +47,10 @@ def row_text(parts: Sequence[object]) -> str:
 
 
 class Erased:
-    """The type of `ERASED`, what an attribute holds whose key was destroyed: falsy, and alone."""
+    """The type of `ERASED`, what a cell opens to whose key was destroyed: falsy, and alone.
+
+    Attributes of instances are None instead; see `erased`.
+    """
 
     __slots__ = ()
 
@@ -127,6 +130,12 @@ class Sealed:
     def open_row(self, row: str, subject: object) -> Any:
         """Return the value as `open` does, for a row as its `row_text`."""
         return self._type.unseal(self._raw, row, subject)
+
+
+def with_way_out(error: DecryptionFailed, entity: str) -> DecryptionFailed:
+    """Return an error that says how to find its row, and not which: a key may be personal."""
+    found = f"compliance.crypto.orm.unreadable(session, {entity}) finds such rows"
+    return DecryptionFailed(f"{error}. {found}")
 
 
 for _public in (row_key, Erased, Sealed):

@@ -20,7 +20,7 @@ from sqlalchemy.types import TypeDecorator
 
 from compliance.crypto import aead, values
 from compliance.crypto.keys import Key, Keyring
-from compliance.crypto.orm_cells import ERASED, PUBLIC, Cell, Home, Sealed
+from compliance.crypto.orm_cells import ERASED, PUBLIC, Cell, Home, Sealed, with_way_out
 from compliance.crypto.orm_operators import NullsOnly
 from compliance.errors import ConfigurationError, DecryptionFailed, InputError, KeyDestroyed
 
@@ -72,9 +72,9 @@ class Encrypted(TypeDecorator[Any]):
     does not open. The row is not: somebody who can write to the database can exchange the
     cells of two rows unnoticed. `EncryptedRow` refuses that too.
 
-    Visible remain: NULL, the length of text and bytes, and when a cell was rewritten.
-    Result rows hold values, so nothing is opened on an engine that logs result rows.
-    A cell whose key was destroyed on purpose is loaded as `ERASED`.
+    Visible remain NULL, the length of text and bytes, and when a cell was rewritten. Result
+    rows hold values, so nothing is opened on an engine that logs them.
+    A cell whose key was destroyed on purpose opens to `ERASED`, and is None on an instance.
 
     Args:
         python_type: the values' type or its name: str, bytes, int, float, bool, Decimal,
@@ -313,7 +313,10 @@ class Encrypted(TypeDecorator[Any]):
                 f'{self.title}: an engine with echo="debug", or SQLAlchemy\'s logger at DEBUG, '
                 "writes opened values to the log; use echo=True, which logs sealed ones"
             )
-        return self.unseal(value)
+        try:
+            return self.unseal(value)
+        except DecryptionFailed as error:
+            raise with_way_out(error, self.title.rpartition(".")[0]) from None
 
     def result_processor(self, dialect: Any, coltype: Any) -> Callable[[Any], Any]:
         """Return what opens a cell; text from before the encryption comes as it is, to refuse."""
@@ -325,18 +328,17 @@ class EncryptedRow(Encrypted):
     """A column whose cells are bound to their row too: an exchange of two rows' cells is refused.
 
     The row is its primary key, which the client must make before the INSERT: `row_key` or a
-    natural key, composite or not, but no key that the database counts. Values are sealed where
-    the row is known: in a flush, in bulk methods of the session, in an INSERT and an UPDATE by
-    primary key with its values as parameters. Any other way to write raises. An instance opens
-    as it is loaded; ``select(Table.column)`` alone gives a `Sealed` cell, whose ``open`` takes
-    the row.
+    natural key, composite or not, but no key that the database counts. Values are sealed in a
+    flush, in bulk methods of the session, in an INSERT and an UPDATE by primary key; any other
+    way to write raises. An instance opens as it is loaded; ``select(Table.column)`` alone gives
+    a `Sealed` cell, whose ``open`` takes the row.
 
     Args:
         python_type: as of `Encrypted`.
         home: as of `Encrypted`.
         subject: the kind of data subject, and the column of this table that names it: each
             cell is then sealed under that person's own key, and destroying it erases the
-            person's cells here and in every backup; they are loaded as `ERASED`.
+            person's cells here and in every backup; they open to `ERASED`.
         nulls: as of `Encrypted`; a NULL in place of a sealed one is refused.
         pad: as of `Encrypted`.
         version: as of `Encrypted`.
@@ -385,8 +387,7 @@ class EncryptedRow(Encrypted):
             return
         raise InputError(
             f"{self.title} is bound to its row, which this statement does not show; write through "
-            "the session, or give the values as parameters of insert(table), or of an update "
-            "whose WHERE names the primary key"
+            "the session, by insert(T), or update(T).where(T.<primary key> == ...).values(...)"
         )
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:

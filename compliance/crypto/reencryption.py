@@ -76,6 +76,8 @@ class _Job:
         self._engine, self._kind, self._name = engine, kind, column.name
         keys = [sa.column(c.name, c.type) for c in table.primary_key.columns]
         self._cell: sa.ColumnClause[Any] = sa.column(column.name, sa.LargeBinary)
+        # As the driver gives it: what no cell is may be text or a number in SQLite.
+        self._raw = sa.type_coerce(self._cell, sa.types.NullType())
         self._table = sa.table(table.name, *keys, self._cell, schema=table.schema)
         self._keys = keys
 
@@ -83,8 +85,9 @@ class _Job:
         """Return how many cells were sealed anew and how many are left."""
         ring, table, column = self._kind.where()
         newest = aead.header(ring.column(table, column).id)[1:]
-        # The key id stands in bytes 2 to 5 of a cell.
-        old = self._cell.is_not(None) & (sa.func.substr(self._cell, 2, 4) != sa.literal(newest))
+        # The key id stands in bytes 2 to 5 of a cell; SQLite has NULL there for a cell of none.
+        key_id = sa.func.coalesce(sa.func.substr(self._cell, 2, 4), sa.literal(b""))
+        old = self._cell.is_not(None) & (key_id != sa.literal(newest))
         with self._engine.connect() as connection:
             count = sa.select(sa.func.count()).select_from(self._table).where(old)
             total = connection.execute(count).scalar_one()
@@ -98,7 +101,7 @@ class _Job:
         return done, left
 
     def _rows(self, old: sa.ColumnElement[bool], last: Sequence[Any] | None) -> list[sa.Row[Any]]:
-        query = sa.select(*self._keys, self._cell).where(old)
+        query = sa.select(*self._keys, self._raw).where(old)
         if last is not None:
             query = query.where(self._after(last))
         with self._engine.connect() as connection:
@@ -119,16 +122,16 @@ class _Job:
             for row in rows:
                 key: list[Any] = list(row[:-1])
                 cell = row[-1]
-                fresh = self._fresh(key, bytes(cell))
+                fresh = self._fresh(key, cell)
                 if fresh is None:
                     continue
                 mine = [k == value for k, value in zip(self._keys, key, strict=True)]
-                change = sa.update(self._table).where(*mine, self._cell == cell)
+                change = sa.update(self._table).where(*mine, self._cell == bytes(cell))
                 changed += connection.execute(change.values({self._name: fresh})).rowcount
         return changed
 
-    def _fresh(self, key: list[Any], cell: bytes) -> bytes | None:
-        """Return the value sealed anew; None where it does not open: it stays as it is."""
+    def _fresh(self, key: list[Any], cell: object) -> bytes | None:
+        """Return the value sealed anew; None where it does not open, or is no cell: it stays."""
         row = row_text(key) if isinstance(self._kind, EncryptedRow) else None
         try:
             value = self._kind.unseal(cell, row)

@@ -1,55 +1,63 @@
-"""Cells bound to rows: every way to write them either knows the row or is refused."""
+"""Instances: changed keys, what was erased, and the models that are made of them."""
 
-from uuid import UUID, uuid4
+import pickle
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
-from hypothesis import strategies as st
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from epochs import mark
+from pydantic import BaseModel, ConfigDict
+from sqlmodel import Field, Session, SQLModel, select
 
-from compliance.crypto import aead
-from compliance.crypto.orm import EncryptedRow, Sealed, bind
-from compliance.crypto.orm_rows import _needs_nothing
-from compliance.errors import DecryptionFailed, InputError
+from compliance.crypto.orm import Encrypted, EncryptedRow, bind, erased, row_key
+from compliance.errors import InputError
 
 
-class Base(DeclarativeBase):
-    pass
+class World(SQLModel, registry=sa.orm.registry()):
+    metadata = sa.MetaData()
 
 
-class Card(Base):
-    __tablename__ = "card"
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    holder: Mapped[int | None]
-    number: Mapped[str | None] = mapped_column(EncryptedRow(str))
-    limit: Mapped[int | None] = mapped_column(EncryptedRow(int, subject=("holder", "holder")))
+class Customer(World, table=True):
+    id: UUID = Field(default_factory=row_key, primary_key=True)
+    name: str = "n"
+    email: str | None = Field(default=None, sa_type=Encrypted(str))
+    iban: str | None = Field(default=None, sa_type=EncryptedRow(str, subject=("customer", "id")))
+    diary: str | None = Field(default=None, sa_type=EncryptedRow(str, subject=("customer", "id")))
 
 
-class Counted(Base):
-    __tablename__ = "counted"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    secret: Mapped[str | None] = mapped_column(EncryptedRow(str))
+class Visit(World, table=True):
+    site: str = Field(primary_key=True, max_length=9)
+    number: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    who: UUID
+    finding: str | None = Field(
+        default=None, sa_type=EncryptedRow(str, subject=("customer", "who"))
+    )
+    dose: float | None = Field(
+        default=None, sa_type=EncryptedRow(float, subject=("customer", "who"))
+    )
 
 
-class Defaulted(Base):
-    __tablename__ = "defaulted"
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    secret: Mapped[str] = mapped_column(EncryptedRow(str))
+class Out(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+    name: str
+    iban: str | None
 
 
-class Hidden(Base):
-    __tablename__ = "hidden"
-    id: Mapped[str] = mapped_column(sa.String(9), primary_key=True)
-    secret: Mapped[str | None] = mapped_column(EncryptedRow(str, nulls="seal", pad=32))
+class Shown(SQLModel):
+    name: str
+    iban: str | None = None
+    visits: int = 0
 
 
-@pytest.fixture
-def engine(tmp_path, ring):
-    made = sa.create_engine(f"sqlite:///{tmp_path / 'user.db'}")
-    bind(Base, ring)
-    Base.metadata.create_all(made)
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def engine(request, tmp_path, ring):
+    url = f"sqlite:///{tmp_path / 'user.db'}"
+    if request.param != "sqlite":
+        server = {"postgresql": "postgres_url", "mariadb": "mariadb_url"}[request.param]
+        url = request.getfixturevalue(server)
+    made = sa.create_engine(url)
+    bind(World, ring)
+    World.metadata.create_all(made)
     yield made
     made.dispose()
 
@@ -60,229 +68,163 @@ def session(engine):
         yield opened
 
 
-CARD = Card.__table__
-ROWS = [{"id": i, "number": f"n{i}", "holder": i, "limit": i * 10} for i in (1, 2)]
-
-
-def _numbers(session):
+def _add(session, **given):
+    customer = Customer(**{"iban": "DE89", "diary": "d", "email": "e"} | given)
+    session.add(customer)
     session.commit()
-    found = session.execute(sa.select(Card).order_by(Card.id)).scalars()
-    return [(card.number, card.limit) for card in found]
+    return customer
 
 
-# -- ways that know the row ------------------------------------------------------------------------
+def _erase(ring, who):
+    with ring.store.writing() as connection:
+        ring.destroy_subject(connection, "customer", who)
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda s: s.execute(sa.insert(Card), ROWS),
-        lambda s: [s.execute(sa.insert(CARD), row) for row in ROWS],
-        lambda s: s.connection().execute(sa.insert(CARD), ROWS),
-        lambda s: s.bulk_insert_mappings(Card, ROWS),
-        lambda s: s.bulk_save_objects([Card(**row) for row in ROWS]),
-        lambda s: s.scalars(sa.insert(Card).returning(Card), ROWS).all(),
-        lambda s: s.execute(sqlite.insert(Card).on_conflict_do_nothing(), ROWS),
-    ],
-    ids=["session", "single", "core", "mappings", "objects", "returning", "do nothing"],
-)
-def test_bulk_inserts_bind_each_row(write, session):
-    write(session)
-    assert _numbers(session) == [("n1", 10), ("n2", 20)]
+def _raw(session, column="iban", table="customer"):
+    return session.execute(sa.text(f"SELECT {column} FROM {table}")).scalars().all()
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda s: s.execute(sa.update(Card), [{"id": 2, "number": "new"}]),
-        lambda s: s.bulk_update_mappings(Card, [{"id": 2, "number": "new"}]),
-        lambda s: s.connection().execute(
-            sa.update(CARD).where(CARD.c.id == sa.bindparam("pk")), {"pk": 2, "number": "new"}
-        ),
-        lambda s: s.connection().execute(
-            sa.update(CARD).where(CARD.c.id == 2, CARD.c.holder > 0), {"number": "new"}
-        ),
-    ],
-    ids=["session", "mappings", "core", "core with more conditions"],
-)
-def test_updates_by_primary_key_bind_the_row(write, session):
-    session.execute(sa.insert(Card), ROWS)
-    write(session)
-    assert _numbers(session) == [("n1", 10), ("new", 20)]
+# -- changed keys ----------------------------------------------------------------------------------
 
 
-def test_instances_that_an_insert_returns_are_open(session):
-    (card,) = session.scalars(sa.insert(Card).returning(Card), ROWS[:1])
-    assert (card.number, card.limit) == ("n1", 10)
-
-
-def test_a_default_of_the_client_makes_the_key(session):
-    session.add_all([Defaulted(secret="a"), Defaulted(secret="b")])
-    session.execute(sa.insert(Defaulted), [{"secret": "c"}])
+@pytest.mark.parametrize("more", [{}, {"iban": "GB29"}, {"iban": None, "name": "m"}], ids=str)
+def test_a_changed_key_that_is_the_subject_seals_the_cells_anew(more, session, ring):
+    customer = _add(session)
+    former, customer.id = customer.id, row_key()
+    for name, value in more.items():
+        setattr(customer, name, value)
     session.commit()
-    found = session.execute(sa.select(Defaulted)).scalars()
-    assert sorted(row.secret for row in found) == ["a", "b", "c"]
+    changed = customer.id
+    _erase(ring, former)
+    session.expunge_all()
+    found = session.get(Customer, changed)
+    assert (found.iban, found.diary, found.email) == (more.get("iban", "DE89"), "d", "e")
+    _erase(ring, changed)
+    session.expire_all()
+    assert found.diary is None
 
 
-def test_defaults_that_need_a_context_are_left_to_the_database():
-    assert _needs_nothing(uuid4)
-    assert _needs_nothing(lambda: 1)
-    assert not _needs_nothing(lambda context: context)
-
-
-# -- ways that do not -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda s: s.execute(sa.insert(Card).values(**ROWS[0])),
-        lambda s: s.execute(sa.insert(Card).values(ROWS)),
-        lambda s: s.execute(sa.update(Card).where(Card.id == 1).values(number="hidden")),
-        lambda s: s.query(Card).update({"number": "hidden"}),
-        lambda s: s.connection().execute(sa.update(CARD), {"number": "hidden"}),
-        lambda s: s.connection().execute(
-            sa.update(CARD).where((CARD.c.id == 1) | (CARD.c.id == 2)), {"number": "hidden"}
-        ),
-        lambda s: s.connection().execute(
-            sa.update(CARD).where(sa.not_(CARD.c.id == 1)), {"number": "hidden"}
-        ),
-        lambda s: s.connection().execute(
-            sa.update(CARD).where(CARD.c.id >= 1), {"number": "hidden"}
-        ),
-        lambda s: s.connection().execute(
-            sa.update(CARD).where(CARD.c.id == CARD.c.holder), {"number": "hidden"}
-        ),
-        lambda s: s.execute(
-            sqlite.insert(CARD).on_conflict_do_update(["id"], set_={"number": "hidden"}), ROWS
-        ),
-        lambda s: s.execute(sa.update(Card), [{"id": 1, "limit": 5}]),
-        lambda s: s.execute(sa.insert(Counted), [{"secret": "hidden"}]),
-        lambda s: (s.add(Counted(secret="hidden")), s.flush()),
-        lambda s: s.execute(sa.insert(Card), [{"id": "1", "number": "hidden"}]),
-        lambda s: s.execute(sa.insert(Card), [{"id": 9, "number": "hidden", "limit": 1}]),
-    ],
-    ids=[
-        "values", "many values", "update values", "query update", "unpinned", "or", "not", "range",
-        "column", "upsert", "no subject", "counted", "counted instance", "text for number",
-        "insert without subject",
-    ],
-)  # fmt: skip
-def test_writes_that_do_not_show_the_row_are_refused_without_the_value(write, session):
-    session.execute(sa.insert(Card), ROWS)
-    with pytest.raises(InputError) as caught:
-        write(session)
-    assert "hidden" not in str(caught.value) + repr(caught.value.__cause__)
-    session.rollback()
-
-
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda s: s.execute(sa.update(Card).where(Card.id == 1).values(id=3)),
-        lambda s: s.execute(sa.update(Card).where(Card.id == 1).ordered_values((Card.id, 3))),
-        lambda s: s.connection().execute(sa.update(CARD).where(CARD.c.id == 1), {"id": 3}),
-        lambda s: s.connection().execute(
-            sa.update(CARD).where(CARD.c.id == 1), {"id": 3, "number": "n"}
-        ),
-        lambda s: s.execute(sa.update(Card).where(Card.id == 1).values(holder=3)),
-        lambda s: s.execute(sa.update(Card), [{"id": 1, "holder": 3}]),
-    ],
-    ids=["key", "ordered", "core key", "not all cells", "subject", "subject by key"],
-)
-def test_what_cells_are_bound_to_does_not_change_without_them(write, session):
-    session.execute(sa.insert(Card), ROWS)
-    with pytest.raises(InputError, match="sealed for the former value"):
-        write(session)
-
-
-def test_a_new_key_with_all_its_cells_is_written(session):
-    session.execute(sa.insert(Card), ROWS)
-    values = {"id": 3, "number": "moved", "limit": 30, "holder": 1}
-    session.connection().execute(sa.update(CARD).where(CARD.c.id == 1), values)
-    assert _numbers(session) == [("n2", 20), ("moved", 30)]
-
-
-def test_a_cell_for_one_column_is_not_taken_by_another(session):
-    kind = CARD.c.number.type
-    cell = kind.seal("hidden", "1")
-    with pytest.raises(InputError, match="another column"):
-        session.connection().execute(sa.insert(Counted.__table__), {"id": 1, "secret": cell})
-
-
-# -- what is selected alone ---------------------------------------------------------------------------
-
-
-def test_a_cell_selected_alone_opens_with_its_row_only(session):
-    session.execute(sa.insert(Card), ROWS)
-    key, cell = session.execute(sa.select(Card.id, Card.number).order_by(Card.id)).first()
-    assert isinstance(cell, Sealed)
-    assert repr(cell) == "<sealed card.number>"
-    assert cell.open(key) == "n1"
-    with pytest.raises(DecryptionFailed, match=r"card\.number"):
-        cell.open(2)
-
-
-def test_a_cell_of_a_subject_opens_for_that_subject_only(session):
-    session.execute(sa.insert(Card), ROWS)
-    cell = session.execute(sa.select(Card.limit).where(Card.id == 1)).scalar_one()
-    assert cell.open(1) == cell.open(1, subject=1) == 10
-    with pytest.raises(DecryptionFailed, match="person"):
-        cell.open(1, subject=2)
-
-
-@pytest.mark.parametrize("other", ["row", "column", "table", "tenant", "version", "no row"])
-def test_a_cell_from_anywhere_else_is_refused(other, session, ring):
-    session.execute(sa.insert(Card), ROWS)
+def test_a_cell_changes_alone_where_the_key_is_the_subject(session):
+    customer = _add(session)
+    before = _raw(session, "diary")
+    customer.iban = "GB29"
     session.commit()
-    here = {"tenant": ring.tenant, "table": "card", "column": "number", "version": "1", "row": "1"}
-    there = {"no row": {"row": None}}.get(other, {other: "2"})
-    cell = ring.seal(ring.column("card", "number"), b"sx", aead.Place(**here | there))
-    session.execute(sa.text("UPDATE card SET number = :cell WHERE id = 1"), {"cell": cell})
+    assert _raw(session, "diary") == before
+    assert (customer.iban, customer.diary) == ("GB29", "d")
+
+
+def test_part_of_a_key_and_the_subject_change_together(session):
+    session.add(Visit(site="s", number=1, who=row_key(), finding="f", dose=1.0))
     session.commit()
-    with pytest.raises(DecryptionFailed, match=r"card\.number"):
-        session.get(Card, 1)
+    visit = session.get(Visit, ("s", 1))
+    visit.number, visit.who = 2, row_key()
+    session.commit()
+    assert (visit.finding, visit.dose) == ("f", 1.0)
 
 
-# -- NULL ---------------------------------------------------------------------------------------------
+# -- what was erased -------------------------------------------------------------------------------
 
 
-def test_a_sealed_null_looks_like_a_value_and_a_bare_one_is_refused(session):
-    session.add_all([Hidden(id="a", secret=None), Hidden(id="b", secret="short")])
+def test_what_was_erased_is_none_and_told_from_what_never_was(session, ring):
+    customer, other = _add(session), _add(session, iban=None)
+    _erase(ring, customer.id)
+    session.expire_all()
+    assert erased(customer) == {"iban", "diary"}
+    assert (customer.iban, customer.email, other.iban) == (None, "e", None)
+    assert erased(other) == frozenset()
+    assert session.dirty == sa.util.IdentitySet()
+
+
+@pytest.mark.parametrize("model", [Out, Shown])
+def test_a_response_model_shows_what_was_erased_as_null(model, session, ring):
+    customer = _add(session)
+    shown = model.model_validate(customer, from_attributes=True)
+    assert shown.iban == "DE89"
+    _erase(ring, customer.id)
+    session.expire_all()
+    shown = model.model_validate(customer, from_attributes=True)
+    assert shown.iban is None
+    assert '"iban":null' in shown.model_dump_json()
+    assert '"iban":null' in customer.model_dump_json()
+    assert Shown.model_validate(customer, update={"visits": 2}).visits == 2
+
+
+def test_saving_what_was_erased_changes_nothing_in_the_database(session, ring):
+    customer = _add(session)
+    before = _raw(session), _raw(session, "diary")
+    _erase(ring, customer.id)
+    session.expire_all()
+    for name, value in customer.model_dump().items():
+        setattr(customer, name, value)
+    customer.name = "changed"
+    session.commit()
+    session.merge(pickle.loads(pickle.dumps(customer)))
+    session.commit()
+    assert (_raw(session), _raw(session, "diary")) == before
+    assert erased(customer) == {"iban", "diary"}
+
+
+def test_who_comes_back_has_values_beside_what_was_erased(session, ring):
+    customer = _add(session)
+    _erase(ring, customer.id)
+    session.expire_all()
+    assert customer.iban is None
+    customer.iban = "GB29"
+    assert erased(customer) == {"diary"}
+    session.commit()
+    assert (customer.iban, erased(customer)) == ("GB29", {"diary"})
+    customer.iban = None
     session.flush()
-    session.execute(sa.insert(Hidden), [{"id": "c"}])
+    assert erased(customer) == {"diary"}
+    session.rollback()
+    assert (customer.iban, erased(customer)) == ("GB29", {"diary"})
+
+
+def test_what_was_erased_is_cleared_by_a_statement(session, ring):
+    customer = _add(session)
+    _erase(ring, customer.id)
+    session.expire_all()
+    assert erased(customer) == {"iban", "diary"}
+    session.execute(sa.update(Customer).where(Customer.id == customer.id).values(iban=None))
+    assert erased(customer) == {"diary"}
     session.commit()
-    lengths = session.execute(sa.text("SELECT DISTINCT length(secret) FROM hidden")).scalars().all()
-    assert lengths == [aead.OVERHEAD + 32]
-    found = session.execute(sa.select(Hidden).order_by(Hidden.id)).scalars()
-    assert [row.secret for row in found] == [None, "short", None]
-    session.execute(sa.text("UPDATE hidden SET secret = NULL WHERE id = 'b'"))
+    assert (erased(customer), _raw(session)) == ({"diary"}, [None])
+
+
+def test_a_change_that_would_lose_what_was_erased_is_refused_with_the_way_out(session, ring):
+    who = row_key()
+    visit = Visit(site="s", number=1, who=who, finding="f", dose=1.0)
+    session.add(visit)
     session.commit()
-    with pytest.raises(DecryptionFailed, match="NULL"):
-        session.get(Hidden, "b")
-
-
-def test_a_null_that_the_user_set_survives_a_refresh_of_something_else(session):
-    session.add(Hidden(id="a", secret="x"))
+    _erase(ring, who)
+    for change in ({"who": row_key()}, {"number": 2}, {"finding": "again"}):
+        session.rollback()
+        assert erased(visit) == {"finding", "dose"}
+        for name, value in change.items():
+            setattr(visit, name, value)
+        with pytest.raises(InputError, match=r"update\(T\)"):
+            session.flush()
+    session.rollback()
+    session.execute(sa.update(Visit).where(Visit.site == "s").values(finding=None, dose=None))
+    visit.who, visit.finding = row_key(), "again"
     session.commit()
-    row = session.get(Hidden, "a")
-    row.secret = None
-    session.refresh(row, ["id"])
-    assert row.secret is None
+    assert (visit.finding, visit.dose, erased(visit)) == ("again", None, frozenset())
 
 
-def test_an_outer_join_without_a_partner_gives_none(session):
-    session.execute(sa.insert(Card), ROWS)
-    join = sa.select(Card, Hidden).outerjoin(Hidden, sa.cast(Card.id, sa.String) == Hidden.id)
-    assert [hidden for _, hidden in session.execute(join)] == [None, None]
+def test_erased_loads_what_is_deferred_and_takes_instances_only(session, ring):
+    customer = _add(session)
+    _erase(ring, customer.id)
+    session.expunge_all()
+    only = sa.orm.load_only(Customer.id)
+    found = session.exec(select(Customer).options(only)).one()
+    assert erased(found) == {"iban", "diary"}
+    for wrong in (Customer, None, "x"):
+        with pytest.raises(InputError, match="instance"):
+            erased(wrong)
 
 
-@given(st.text(max_size=9).filter(str.strip), st.text())
-def test_a_cell_opens_in_its_own_row(row, value):
-    from compliance.crypto.orm_cells import row_text
-
-    kind = CARD.c.number.type
-    cell = kind.seal(value, row_text((row,)))
-    assert kind.unseal(cell.raw, row_text((row,))) == value
-    with pytest.raises(DecryptionFailed):
-        kind.unseal(cell.raw, row_text((row + "x",)))
+def test_a_column_whose_key_was_destroyed_is_none_too(session, ring):
+    customer = _add(session)
+    mark(ring, ring.column("customer", "email").id, destroyed="2026-01-01", wrapped=None)
+    session.expire_all()
+    assert (customer.email, erased(customer)) == (None, {"email"})

@@ -167,6 +167,26 @@ def test_what_does_not_open_is_left_as_it_is_and_counted(engine, ring):
     assert (done.cells["name"], done.left["name"]) == (2, 1)
 
 
+@pytest.mark.parametrize("foreign", ["text", "", 7, 1.5, b"", b"raw"], ids=repr)
+def test_what_is_no_cell_in_sqlite_is_left_and_counted(foreign, tmp_path, ring):
+    bind(METADATA, ring)
+    engine = connect(f"sqlite:///{tmp_path / 'shop.db'}")
+    METADATA.create_all(engine)
+    fill(engine, 3)
+    change = "UPDATE patient SET {0} = ? WHERE rowid = (SELECT max(rowid) FROM patient)"
+    with engine.begin() as connection:
+        for column in ("name", "iban"):
+            connection.exec_driver_sql(change.format(column), (foreign,))
+    rotate(ring, "patient.name", "patient.iban")
+    done = reencryption.reencrypt(engine, Patient.__table__)
+    assert (done.cells, done.left) == ({"name": 2, "iban": 1}, {"name": 1, "iban": 1})
+    with engine.connect() as connection:
+        held = connection.exec_driver_sql("SELECT name FROM patient ORDER BY rowid DESC").scalar()
+    assert held == foreign
+    engine.dispose()
+    METADATA.info.clear()
+
+
 @pytest.mark.slow
 def test_a_job_killed_between_batches_goes_on(tmp_path, ring, sqlite_url, key_file):
     url = f"sqlite:///{tmp_path / 'shop.db'}"

@@ -14,7 +14,7 @@ from compliance.config import Settings
 from compliance.crypto import columns, pages, parquet, providers
 from compliance.crypto.custody import discrepancies
 from compliance.crypto.keys import Keyring
-from compliance.crypto.orm import ERASED, EncryptedRow, bind, row_key
+from compliance.crypto.orm import EncryptedRow, bind, row_key
 from compliance.crypto.tokens import Vault
 from compliance.errors import ConfigurationError, KeyDestroyed
 from compliance.store import Store, connect
@@ -89,9 +89,9 @@ def test_a_person_is_gone_from_every_copy_and_the_others_stay(ring, shop, tmp_pa
 
     custodian(ring).destroy_subject("person", ADA)
 
-    assert diaries(shop) == {ADA: ERASED, BOB: SECRETS[BOB]}
+    assert diaries(shop) == {ADA: None, BOB: SECRETS[BOB]}
     old = connect(f"sqlite:///{backup}")
-    assert diaries(old) == {ADA: ERASED, BOB: SECRETS[BOB]}
+    assert diaries(old) == {ADA: None, BOB: SECRETS[BOB]}
     old.dispose()
     assert opened(frame, ring) == [None, SECRETS[BOB]]
     archived = frames.wrap(pages.open_batch(page, ring, table="archive"))
