@@ -37,17 +37,17 @@ class Encryption(enum.Enum):
     ENCRYPTED_COLUMNS = "plaintext footer, encrypted columns"
 
 
-def encryption(path: Path | str) -> Encryption:
+def encryption(source: Path | str | BinaryIO) -> Encryption:
     """Return how a Parquet file is encrypted; nothing but its footer is read.
 
     Raises:
         InputError: not a Parquet file, a malformed or truncated footer, or one of more
             than 64 MiB.
     """
-    return _looked_at(path)[0]
+    return _looked_at(source)[0]
 
 
-def algorithm(path: Path | str) -> str:
+def algorithm(source: Path | str | BinaryIO) -> str:
     """Return ``AES_GCM_V1``, ``AES_GCM_CTR_V1``, or "" where the file names neither.
 
     Of an encrypted footer this is read from bytes that no key protects, and under CTR pages
@@ -56,21 +56,26 @@ def algorithm(path: Path | str) -> str:
     Raises:
         InputError: as `encryption`.
     """
-    return _ALGORITHMS.get(_looked_at(path)[1], "")
+    return _ALGORITHMS.get(_looked_at(source)[1], "")
 
 
-def _looked_at(path: Path | str) -> tuple[Encryption, int]:
+def _looked_at(source: Path | str | BinaryIO) -> tuple[Encryption, int]:
     try:
-        with Path(path).open("rb") as file:
-            footer, sealed = _footer(file)
-        return _of_footer(footer, sealed=sealed)
+        if not isinstance(source, (str, Path)):
+            return _of_footer(*_footer(source))
+        with Path(source).open("rb") as file:
+            return _of_footer(*_footer(file))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__})") from None
+        raise InputError(f"{_named(source)}: cannot be read ({type(error).__name__})") from None
     except _MalformedError as error:
         raise InputError(
-            f"{path}: cannot be read as parquet: {error}; "
+            f"{_named(source)}: cannot be read as parquet: {error}; "
             "it may be truncated or no Parquet file, get it again from its source"
         ) from None
+
+
+def _named(source: Path | str | BinaryIO) -> str:
+    return str(source) if isinstance(source, (str, Path)) else "the file"
 
 
 class _MalformedError(Exception):
@@ -93,7 +98,7 @@ def _footer(file: BinaryIO) -> tuple[bytes, bool]:
     return file.read(length), magic == b"PARE"
 
 
-def _of_footer(footer: bytes, *, sealed: bool) -> tuple[Encryption, int]:
+def _of_footer(footer: bytes, sealed: bool) -> tuple[Encryption, int]:  # noqa: FBT001  as `_footer` returns it
     cursor = _Compact(footer)
     try:
         marked = cursor.crypto_metadata() if sealed else cursor.file()

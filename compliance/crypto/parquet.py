@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from compliance import frames
 from compliance._parquet import Encryption, algorithm, encryption
 from compliance.crypto.arguments import require_list, require_names
-from compliance.crypto.atomic import replacing
+from compliance.crypto.atomic import SELF, replacing
+from compliance.crypto.files import regular
 from compliance.crypto.keys import Keyring
 from compliance.crypto.parquet_keys import (
     CIPHER,
@@ -247,23 +249,25 @@ def _opened(
     from pyarrow import parquet
 
     require_names(table=table)
-    _require_ours(path)
-    with client(session or Session(ring, table)) as service:
+    with regular(Path(path)) as raw, client(session or Session(ring, table)) as service:
+        _require_ours(raw, path)
+        # What was looked at is what is read: the name may be another file's by now.
+        same = f"{SELF}/{raw.fileno()}" if os.path.exists(SELF) else raw  # noqa: PTH110  no file of a user's
         try:
-            with parquet.ParquetFile(path, decryption_properties=decrypting(service)) as file:
+            with parquet.ParquetFile(same, decryption_properties=decrypting(service)) as file:
                 yield file
         except (pa.ArrowException, OSError, UnicodeError):  # their texts may quote the file
             raise refusal() from None
 
 
-def _require_ours(path: Path | str) -> None:
+def _require_ours(file: BinaryIO, path: Path | str) -> None:
     """Refuse a plain file in the place of a sealed one, and pages that nothing authenticates."""
-    if encryption(path) is Encryption.PLAIN:
+    if encryption(file) is Encryption.PLAIN:
         raise DecryptionFailed(
             f"{path}: is not encrypted; whoever put it there may have replaced a sealed file, "
             "read it with compliance.frames.read if it should be plain"
         )
-    if algorithm(path) != CIPHER:
+    if algorithm(file) != CIPHER:
         raise DecryptionFailed(f"{path}: its pages are not under {CIPHER}, as ours are")
 
 

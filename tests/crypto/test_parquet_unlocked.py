@@ -1,5 +1,6 @@
 """Our encrypted Parquet in the hands of pyarrow and pandas: unlocked for a block, and no longer."""
 
+import os
 import subprocess
 import sys
 
@@ -122,3 +123,27 @@ def test_after_the_block_the_properties_open_nothing_and_end_nothing(
     command = [sys.executable, "-c", LATE, sqlite_url, str(key_file), str(path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.count("block of `unlocked` left") == 2
+
+
+def test_a_plain_file_put_there_after_the_look_is_not_read(tmp_path, ring, monkeypatch):
+    """What was looked at is what is read, whatever file the name is of by then."""
+
+    sealed, other = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    parquet.write(pa.table({"x": [1]}), sealed, ring, table="t")
+    arrow.write_table(pa.table({"x": [2]}), other)
+    look = parquet._require_ours
+
+    def swapped(file, path):
+        look(file, path)
+        other.replace(sealed)
+
+    monkeypatch.setattr(parquet, "_require_ours", swapped)
+    assert parquet.read(sealed, ring, table="t")["x"].to_pylist() == [1]
+    with pytest.raises(DecryptionFailed, match="not encrypted"):
+        parquet.read(sealed, ring, table="t")
+
+
+def test_a_pipe_is_refused_before_it_blocks(tmp_path, ring):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no regular file"):
+        parquet.read(tmp_path / "pipe", ring, table="t")
