@@ -348,7 +348,7 @@ def read(path: Path | str) -> Frame:
         raise InputError(f"{path}: no such file")
     kind = kind_of(path)
     if kind == "parquet":
-        _refuse_encrypted(path)
+        require_plain(path)
     try:
         return wrap(_READERS[kind](path))
     except (
@@ -375,13 +375,13 @@ def _csv(path: Path) -> Any:
     return table
 
 
-def _refuse_encrypted(path: Path) -> None:
-    """Look before pyarrow does: it can end the process on such a file (compliance._parquet)."""
+def require_plain(path: Path) -> None:
+    """Refuse encrypted Parquet before pyarrow sees it, which can end the process (_parquet)."""
     found = encryption(path)
     if found is not Encryption.PLAIN:
         raise InputError(
-            f"{path}: an encrypted Parquet file ({found.value}); "
-            "open it with compliance.crypto.parquet.read and its keys, and hand in the table"
+            f"{path}: an encrypted Parquet file ({found.value}); open ours by compliance.crypto."
+            "parquet.read, another's with the tool that wrote it, and hand in the table"
         )
 
 

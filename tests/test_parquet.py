@@ -228,4 +228,4 @@ def test_an_encrypted_parquet_file_is_refused_with_what_to_do(tmp_path, data):
     assert len(done.stdout.splitlines()) == len(copies) == 13
     for path, line in zip(copies, done.stdout.splitlines(), strict=True):
         assert line.startswith(f"{path}: an encrypted Parquet file (")
-        assert "open it with compliance.crypto.parquet.read and its keys" in line
+        assert "another's with the tool that wrote it" in line

@@ -36,6 +36,7 @@ WINDOW = 2_000  # Presidio's time grows with the square of the text: it reads wi
 OVERLAP = 200
 LONGEST = 20_000  # characters read of one cell; cells that are longer are counted
 _LOOK_BACK = 60
+_SEALED_FIRST, _SEALED_LEAST = b"\x01", 33  # of a sealed cell: its version, and its bytes
 _LEAST_DIGITS = 5
 _COVERED = 0.8
 _LONGEST_FORM = 200
@@ -58,12 +59,22 @@ class Cells:
         distinct: distinct texts in the column.
         binary: cells of bytes, which are not read.
         textless: truth values, durations and fractions, which hold no identifier.
+        sealed: binary cells that look like sealed cells.
     """
 
     sampled: tuple[str, ...] = field(repr=False)
     distinct: int
     binary: int = 0
     textless: int = 0
+    sealed: int = 0
+
+    @property
+    def state(self) -> str:
+        """Return ``sealed``, ``unread`` where bytes are there that nobody read, or nothing."""
+        if not self.binary:
+            return ""
+        alone = not self.distinct and not self.textless
+        return "sealed" if alone and self.sealed == self.binary else "unread"
 
     @property
     def cut(self) -> int:
@@ -103,7 +114,7 @@ def gather(values: Iterable[object], size: int, seed: int) -> Cells:
         return hashlib.blake2b(data, digest_size=8, key=key).digest(), text
 
     sampled = sorted(texts) if len(texts) <= size else heapq.nsmallest(size, texts, key=order)
-    return Cells(tuple(sampled), len(texts), counts["binary"], counts["textless"])
+    return Cells(tuple(sampled), len(texts), counts["binary"], counts["textless"], counts["sealed"])
 
 
 def _text(value: object, counts: Counter[str]) -> str:
@@ -117,6 +128,7 @@ def _text(value: object, counts: Counter[str]) -> str:
             return _whole(value, counts)
         case bytes() | bytearray() | memoryview():
             counts["binary"] += 1
+            counts["sealed"] += len(value) >= _SEALED_LEAST and value[:1] == _SEALED_FIRST
         case dt.date() | dt.time():
             return value.isoformat()
         case _:

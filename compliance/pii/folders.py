@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from compliance._parquet import Encryption, encryption
+from compliance.errors import InputError
 from compliance.frames import SUFFIXES
 
 _REASONS = ("hidden", "symlinks", "unsupported")
@@ -18,7 +20,7 @@ class Found:
     """What lies under a folder.
 
     Attributes:
-        files: those of a kind that can be read, sorted.
+        files: those of a kind that can be read, and encrypted Parquet of any name, sorted.
         closed: folders that could not be listed.
         left_out: how many entries were passed over, by reason.
     """
@@ -40,7 +42,7 @@ def walk(folder: Path) -> Found:
         reasons = {name: _reason(Path(root, name)) for name in folders}
         folders[:] = [name for name, reason in reasons.items() if not reason]
         reasons = {name: reason for name, reason in reasons.items() if reason}
-        reasons |= {name: _reason(Path(root, name)) or _unsupported(name) for name in names}
+        reasons |= {n: _reason(Path(root, n)) or _unsupported(Path(root, n)) for n in names}
         files += [Path(root, name) for name, reason in reasons.items() if not reason]
         counts.update(filter(None, reasons.values()))
     closed = tuple(Path(error.filename) for error in errors)
@@ -54,5 +56,14 @@ def _reason(path: Path) -> str:
     return "hidden" if path.name.startswith(".") else ""
 
 
-def _unsupported(name: str) -> str:
-    return "" if Path(name).suffix.lower() in SUFFIXES else "unsupported"
+def _unsupported(path: Path) -> str:
+    known = path.suffix.lower() in SUFFIXES or is_encrypted(path)
+    return "" if known else "unsupported"
+
+
+def is_encrypted(path: Path) -> bool:
+    """Say whether a file is encrypted Parquet, by its footer and not by its suffix."""
+    try:
+        return path.is_file() and encryption(path) is not Encryption.PLAIN
+    except (InputError, OSError):
+        return False

@@ -9,63 +9,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compliance import frames
 from compliance.errors import ComplianceError
-from compliance.findings import Finding, Outcome, Place, Scalar, Severity, Table, Verdict
+from compliance.findings import Finding, Outcome, Place, Scalar, Severity, Verdict
 from compliance.frames import Frame
 from compliance.pii.columns import Cells, blank, gather, hits_in, judge
 from compliance.pii.detect import Detector
-from compliance.pii.folders import walk
-from compliance.pii.kinds import KINDS, spoken
+from compliance.pii.folders import is_encrypted, walk
+from compliance.pii.kinds import spoken
+from compliance.pii.outcomes import ColumnResult, outcome_of, severity_of
 from compliance.pii.tables import Database, open_database
 from compliance.policy import PIIRule
 
 Progress = Callable[[int, int, str], None]
 Declared = Mapping[str, tuple[str, ...]]
 
-CHECK, UNREAD = "pii.column", "pii.unread"
+UNREAD = "pii.unread"
 FOLDER, DATABASE = "pii.folder", "pii.database"
+ENCRYPTED = "encrypted"
 _ROWS = 10_000  # rows read of each database table, at least
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnResult:
-    """What one column holds of one kind; ``kind`` is empty where nothing was found.
-
-    Attributes:
-        column: the column as reports name it; a header that is itself personal data is replaced.
-        kind: the kind of personal data.
-        basis: ``content``, or ``header`` where the column's name tipped the scale.
-        share: of the sampled distinct cells, those that hold the kind.
-        score: the mean of those cells' best scores.
-        sampled: distinct cells read.
-        distinct: distinct cells there are.
-        hits: sampled cells that hold the kind.
-        reported: the share reaches the policy's least share.
-        declared: the policy declares the kind for this column.
-        name: the column's own name, for `mask`; kept out of repr.
-    """
-
-    column: str
-    kind: str
-    basis: str
-    share: float
-    score: float
-    sampled: int
-    distinct: int
-    hits: int
-    reported: bool
-    declared: bool
-    name: str = field(repr=False)
-
-    @property
-    def flagged(self) -> bool:
-        """Say whether this is personal data that nobody declared."""
-        return self.reported and not self.declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +79,7 @@ def mask(frame: Frame, result: ScanResult) -> Frame:
     result that the frame lacks are left alone.
     """
     worst: dict[str, str] = {}
-    ordered = sorted(result.columns, key=lambda r: _severity(r.kind))
+    ordered = sorted(result.columns, key=lambda r: severity_of(r.kind))
     worst |= {r.name: r.kind for r in ordered if r.flagged and r.name in frame.columns}
     for name, kind in worst.items():
         missing = frame[name].is_null().to_list()
@@ -150,7 +116,7 @@ def _scan(
         results += _column(cells, label, name, place, rule, declared, detector)
         totals.update(_counts(cells))
     found = {"rows": rows, **{name: totals[name] for name in _counts(Cells((), 0))}, **facts}
-    return ScanResult(_outcome(tuple(results), place, rule, detector, found), tuple(results))
+    return ScanResult(outcome_of(tuple(results), place, rule, detector, found), tuple(results))
 
 
 def _counts(cells: Cells) -> dict[str, int]:
@@ -180,86 +146,12 @@ def _column(
         clean, share = False, e.hits / sampled
         yield ColumnResult(
             label, e.kind, e.basis, round(share, 4), e.score, sampled, cells.distinct, e.hits,
-            share >= rule.least_share, e.kind in declared.get(name, ()), name,
+            share >= rule.least_share, e.kind in declared.get(name, ()), name, cells.state,
         )  # fmt: skip
     if clean:
-        yield ColumnResult(label, "", "", 0.0, 0.0, sampled, cells.distinct, 0, False, False, name)
-
-
-def _outcome(
-    results: tuple[ColumnResult, ...],
-    place: Place,
-    rule: PIIRule,
-    detector: Detector,
-    totals: dict[str, Scalar],
-) -> Outcome:
-    findings = tuple(_finding(r, place) for r in results if r.flagged)
-    facts: dict[str, Scalar] = {
-        "engine": detector.engine,
-        "names": detector.names,
-        "sample": rule.sample,
-        "seed": rule.seed,
-        "least_score": rule.least_score,
-        "least_share": rule.least_share,
-        "columns_declared": len({r.name for r in results if r.reported and r.declared}),
-        "columns_below_share": len({r.name for r in results if r.kind and not r.reported}),
-    }
-    verdict = Verdict.FAIL if findings else Verdict.PASS
-    if not totals["cells_distinct"] and not totals["cells_textless"]:
-        verdict = Verdict.INSUFFICIENT
-    summary = _summary(findings, verdict, totals)
-    title = f"Personal data in {place}"
-    return Outcome(CHECK, title, verdict, summary, findings, (_table(results),), facts | totals)
-
-
-def _summary(findings: tuple[Finding, ...], verdict: Verdict, totals: Mapping[str, Scalar]) -> str:
-    if verdict is Verdict.INSUFFICIENT:
-        return "There is no cell to scan, so nothing can be said."
-    held = len({f.place.column for f in findings})
-    total = totals["columns"]
-    if not held:
-        return f"None of {total} columns holds undeclared personal data of the kinds looked for."
-    return f"{held} of {total} columns hold personal data that the policy does not declare."
-
-
-def _severity(kind: str) -> Severity:
-    return KINDS[kind].severity if kind in KINDS else Severity.MEDIUM
-
-
-def _finding(result: ColumnResult, place: Place) -> Finding:
-    by = "its header and the form of its cells" if result.basis == "header" else "its cells"
-    return Finding(
-        CHECK,
-        _severity(result.kind),
-        f"The column holds {result.kind}, by {by}; declare it in the policy, mask it or drop it.",
-        Place(place.source, place.table, result.column),
-        result.kind,
-        result.hits,
-        {
-            "share": result.share,
-            "score": result.score,
-            "sampled": result.sampled,
-            "distinct": result.distinct,
-            "basis": result.basis,
-        },
-    )
-
-
-def _table(results: tuple[ColumnResult, ...]) -> Table:
-    columns = ("column", "kind", "basis", "share", "score", "hits", "sampled", "distinct", "status")
-    rows = tuple(
-        (r.column, r.kind, r.basis, r.share, r.score, r.hits, r.sampled, r.distinct, _status(r))
-        for r in results
-    )
-    return Table("Columns", columns, rows, "Counts are of distinct cells in the sample.")
-
-
-def _status(result: ColumnResult) -> str:
-    if not result.kind:
-        return "nothing found"
-    if not result.reported:
-        return "below the least share"
-    return "declared" if result.declared else "not declared"
+        yield ColumnResult(
+            label, "", "", 0.0, 0.0, sampled, cells.distinct, 0, False, False, name, cells.state
+        )  # fmt: skip
 
 
 # -- files and folders -------------------------------------------------------------
@@ -276,13 +168,16 @@ def scan_path(
     """Scan a CSV, Parquet or JSONL file, or every such file under a folder.
 
     A file of a folder that cannot be read becomes an outcome with a finding ``pii.unread``,
-    and the scan goes on; the last outcome (``pii.folder``) counts what was scanned and what
+    and the scan goes on (an encrypted Parquet file is named as one, whatever its suffix); the last
+    outcome (``pii.folder``) counts what was scanned and what
     was passed over. ``progress(done, total, label)`` is called before each file and at the end.
 
     Raises:
         InputError: no such file or folder; a file that cannot be read.
     """
     path, rule, detector = Path(path), rule or PIIRule(), detector or Detector.load()
+    if path.suffix.lower() not in frames.SUFFIXES and is_encrypted(path):
+        frames.require_plain(path)
     if not path.is_dir():
         yield _scan_file(path, str(path), rule, declared, detector)
         return
@@ -293,7 +188,8 @@ def scan_path(
         try:
             outcome = _scan_file(file, label, rule, declared, detector)
         except ComplianceError as error:
-            outcome = _unread(Place(label), type(error).__name__)
+            why = ENCRYPTED if is_encrypted(file) else type(error).__name__
+            outcome = _unread(Place(label), why)
         unread += outcome.check == UNREAD
         yield outcome
     for folder in found.closed:
@@ -324,9 +220,10 @@ def _tell(progress: Progress | None, done: int, total: int, label: str) -> None:
 
 
 def _unread(place: Place, what: str) -> Outcome:
-    message = "It could not be read, so nothing is known of it; the scan went on."
+    how = "is an encrypted Parquet file" if what == ENCRYPTED else "could not be read"
+    message = f"It {how}, so nothing is known of it; the scan went on."
     finding = Finding(UNREAD, Severity.MEDIUM, message, place, "unread", 1, {"error": what})
-    title, summary = f"Not scanned: {place}", "One source could not be read."
+    title, summary = f"Not scanned: {place}", f"One source {how}."
     return Outcome(UNREAD, title, Verdict.INSUFFICIENT, summary, (finding,), (), {"unread": 1})
 
 

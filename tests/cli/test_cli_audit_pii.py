@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import sqlite3
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -273,3 +274,22 @@ def test_python_command_and_plan_agree(cli, exports, project, name):
     assert [f["fingerprint"] for f in of_plan["outcomes"][0]["findings"]] == [
         f.fingerprint for f in python.findings
     ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "code", "allowed"),
+    [(b"\x01" + bytes(40), 0, 0), (b"\xff" * 41, 3, 0)],
+    ids=["sealed", "binary"],
+)
+def test_binary_columns_are_no_plain_pass_and_sealed_ones_are(
+    cli, outside, tmp_path, cell, code, allowed
+):
+    with sqlite3.connect(tmp_path / "shop.db") as connection:
+        connection.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, secret BLOB)")
+        connection.executemany("INSERT INTO people VALUES (?, ?)", [(n, cell) for n in range(9)])
+    connection.close()
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    answer = cli("audit", "pii", url)
+    assert answer.code == code
+    assert "1 column: secret" in " ".join(answer.out.split())
+    assert cli("audit", "pii", url, "--allow-insufficient").code == allowed
