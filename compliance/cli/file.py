@@ -45,7 +45,7 @@ _DONE = {"seal": "file.sealed", "open": "file.opened"}
 @app.command()
 def seal(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="File to seal; - is stdin.")],
+    source: Annotated[str, typer.Argument(help="File to seal; - is stdin.")],
     target: Annotated[
         str | None,
         typer.Option(
@@ -70,7 +70,7 @@ def seal(
 @app.command("open")
 def open_(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Sealed file; - is stdin.")],
+    source: Annotated[str, typer.Argument(help="Sealed file; - is stdin.")],
     target: Annotated[
         str,
         typer.Option(
