@@ -36,7 +36,7 @@ def seal_parameters(
     table = orm_writes.target(clause)
     if not isinstance(table, sa.Table) or getattr(clause, "_select_names", None):
         return clause, many, one
-    types = {c.key: c.type for c in table.columns if isinstance(c.type, Encrypted)}
+    types = orm_writes.encrypted(table)
     if not types:
         return clause, many, one
     statement = _Statement(clause, table, types)

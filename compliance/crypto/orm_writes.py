@@ -79,6 +79,8 @@ def refuse(clause: Any, given: set[str] | None = None) -> None:
     if not isinstance(clause, (sa.Insert, sa.Update)):
         return
     table = target(clause)
+    if not _concerned(clause, table):
+        return
     for key, value, listed in _assignments(clause):
         for column in _columns(table, key):
             _refuse_value(column, value, listed=listed)
@@ -124,6 +126,19 @@ def complete(table: sa.Table, values: Mapping[str, Any], given: set[str]) -> Non
                 f"{key} is sealed for the former value; change it on an instance in a "
                 "session, which seals the cell anew"
             )
+
+
+def encrypted(table: Any) -> dict[str, Encrypted]:
+    """Return the types of a table's encrypted columns, by key."""
+    return {c.key: c.type for c in table.columns if isinstance(c.type, Encrypted)}
+
+
+def _concerned(clause: Any, table: Any) -> bool:
+    """Say whether a statement may write encrypted columns: in its target, or in another table."""
+    if not isinstance(table, sa.Table) or encrypted(table):
+        return True
+    columns = (_element(key) for key in inline(clause) if not isinstance(key, str))
+    return any(plain(column).table is not table for column in columns)
 
 
 def _assignments(clause: Any) -> Iterator[tuple[Any, Any, bool]]:

@@ -122,6 +122,23 @@ def test_part_of_a_key_and_the_subject_change_together(session):
     assert (visit.finding, visit.dose) == ("f", 1.0)
 
 
+def test_a_statement_takes_the_subject_from_its_values_or_its_where(session, ring):
+    first, second = row_key(), row_key()
+    session.add(Visit(site="s", number=1, who=first, finding="f", dose=1.0))
+    session.commit()
+    mine = sa.update(Visit).where(Visit.site == "s", Visit.number == 1)
+    session.execute(mine.where(Visit.who == first).values(finding="g"))
+    with pytest.raises(InputError, match="who"):
+        session.execute(mine.values(finding="h"))
+    with pytest.raises(InputError, match="former value"):
+        session.execute(mine.values(finding="h", who=second))
+    session.execute(mine.values(finding="h", who=second, dose=None))
+    session.commit()
+    _erase(ring, first)
+    visit = session.get(Visit, ("s", 1))
+    assert (visit.finding, visit.dose, visit.who) == ("h", None, second)
+
+
 # -- what was erased -------------------------------------------------------------------------------
 
 

@@ -160,6 +160,12 @@ STATEMENTS = {
         ["id", "iban"], sa.select(O.c.id + 8, O.c.cell).union(sa.select(O.c.id + 9, O.c.cell))
     ),
     "returning": lambda: PINNED.values(iban=Customer.note).returning(Customer.id),
+    "from statement": lambda: sa.select(Customer).from_statement(
+        PINNED.values(iban=Customer.note).returning(Customer)
+    ),
+    "inserted from statement": lambda: sa.select(Customer).from_statement(
+        sa.insert(Customer).values(id=9, mail=sa.literal("x")).returning(Customer)
+    ),
 }
 
 
