@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol
 
 import sqlalchemy as sa
 
-from compliance.crypto.keys import identity_text
+from compliance.crypto.keys import row_identity
 from compliance.errors import DecryptionFailed, InputError
 
 PUBLIC = "compliance.crypto.orm"  # where users, reprs, pickles and migrations find our names
@@ -42,7 +42,7 @@ def row_text(parts: Sequence[object]) -> str:
                 f"a {type(part).__name__} cannot be (part of) a row key that cells are bound to; "
                 "use UUID, whole numbers, text, bytes or dates"
             )
-    texts = [identity_text(part) for part in parts]
+    texts = [row_identity(part) for part in parts]
     return texts[0] if len(texts) == 1 else json.dumps(texts)
 
 

@@ -86,3 +86,8 @@ def test_a_cell_opens_with_its_row_and_subject():
     cell = Sealed(_Type(), b"raw")
     assert cell.open(7) == (b"raw", "7", None)
     assert cell.open(("a", 1), subject=5) == (b"raw", '["a", "1"]', 5)
+
+
+def test_keys_that_differ_by_spaces_are_keys_of_two_rows():
+    texts = {row_text([key]) for key in ("7", "7 ", " 7", "7\xa0", 7)}
+    assert len(texts) == 4  # a database gives a number back as a number or as its text
