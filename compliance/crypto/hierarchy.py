@@ -284,6 +284,8 @@ class Hierarchy:
         return found
 
     def _unwrapped(self, row: Row) -> bytes:
+        if not isinstance(row.wrapped, (bytes, memoryview)):  # SQLite holds any type anywhere
+            raise DecryptionFailed(f"the row of key {row.id} was altered; restore the database")
         if row.kind == "domain":
             return self.master.unwrap(bytes(row.wrapped), context(self.tenant), row.wrapper)
         held = None if row.parent is None else self.cache.get(row.parent)

@@ -61,6 +61,16 @@ def test_a_row_that_was_edited_does_not_unwrap(any_ring, change):
         any_ring.open_sealed(cell, PLACE)
 
 
+def test_text_in_the_place_of_a_wrapped_key_is_an_altered_row(ring):
+    key = ring.column("people", "salary")
+    with ring.store.writing() as connection:
+        change = sa.text("UPDATE compliance_key SET wrapped = 'text' WHERE id = :id")
+        connection.execute(change, {"id": key.id})
+    ring.keys.cache.clear()
+    with pytest.raises(DecryptionFailed, match="altered"):
+        ring.column("people", "salary")
+
+
 def test_a_retired_key_does_not_open_again_by_an_edit(ring, monkeypatch):
     monkeypatch.setattr(custody, "_age", lambda _created: 61)
     cell = ring.seal(ring.column("people", "salary"), b"old", PLACE)
