@@ -71,9 +71,26 @@ SABOTAGES = (
         3,
         "a-swapped-cell-opens",
         "crypto/columns.py",
-        "return repeat(start) if parts is None else map(start.__add__, parts)",
-        "return repeat(start)",
+        "if rows is None:",
+        "if rows is not None:",
         "tests/guard/test_guard_dataset.py::test_cells_swapped_between_people_are_refused",
+    ),
+    Sabotage(
+        3,
+        "an-edited-row-of-a-key-unwraps",
+        "crypto/hierarchy.py",
+        'if len(found) != BYTES or not hmac.compare_digest(own, row.mac or b""):',
+        "if len(found) != BYTES:",
+        "tests/crypto/test_hierarchy_attacked.py"
+        "::test_subjects_whose_names_were_exchanged_are_not_destroyed_for_one_another",
+    ),
+    Sabotage(
+        3,
+        "another-columns-key-is-accepted",
+        "crypto/columns.py",
+        "if not good:",
+        "if False:",
+        "tests/crypto/test_columns_attacks.py::test_one_foreign_cell_among_good_ones_is_refused",
     ),
     Sabotage(
         4,
