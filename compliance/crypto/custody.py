@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 
 from compliance.crypto import cache
 from compliance.crypto.cache import Key
-from compliance.crypto.hierarchy import BYTES, KEY, now, row_mac, unwrapped, wrapped_by
+from compliance.crypto.hierarchy import BYTES, KEY, now, row_mac, unwrapped, wrapped_by, wrapped_of
 from compliance.crypto.keys import Keyring
 from compliance.crypto.providers import MasterKey
 from compliance.crypto.providers.local import Stored
@@ -327,7 +327,7 @@ def rewrapped(row: sa.Row[Any], source: Key, target: Key) -> bytes:
         DecryptionFailed: its row was altered; the message names it.
     """
     try:
-        material = unwrapped(source.material, bytes(row.wrapped))
+        material = unwrapped(source.material, wrapped_of(row))
     except DecryptionFailed:
         raise DecryptionFailed(
             f"the row of key {row.id} was altered: restore it from a backup, or destroy the key"
@@ -379,7 +379,7 @@ def discrepancies(ring: Keyring, trail: Trail) -> Iterator[str]:
     with ring.store.reading() as connection:
         for entry in trail.events_in(connection, _STATES):
             for key_id in str(entry.values["facts"].get("keys", "")).split(","):
-                if key_id.isdecimal():
+                if key_id.isdecimal() and states.get(int(key_id)) != "destroyed":  # for good
                     states[int(key_id)] = _STATES[entry.values["event"]]
     for row in ring.keys.many(states):
         if states[row.id] == "destroyed" and row.wrapped is not None:

@@ -149,7 +149,7 @@ class Hierarchy:
     # -- the domain key ------------------------------------------------------------------
 
     def domain(self) -> Key:
-        """Return the domain key; the first one is wrapped before a transaction holds a lock."""
+        """Return the domain key, made where there is none."""
         row = self._find("domain", self.tenant)
         if row is None:
             with self.store.writing() as connection:
@@ -284,12 +284,11 @@ class Hierarchy:
         return found
 
     def _unwrapped(self, row: Row) -> bytes:
-        if not isinstance(row.wrapped, (bytes, memoryview)):  # SQLite holds any type anywhere
-            raise DecryptionFailed(f"the row of key {row.id} was altered; restore the database")
+        wrapped = wrapped_of(row)
         if row.kind == "domain":
-            return self.master.unwrap(bytes(row.wrapped), context(self.tenant), row.wrapper)
+            return self.master.unwrap(wrapped, context(self.tenant), row.wrapper)
         held = None if row.parent is None else self.cache.get(row.parent)
-        return unwrapped((held or self._parent(row)).material, bytes(row.wrapped))
+        return unwrapped((held or self._parent(row)).material, wrapped)
 
     def _parent(self, child: Row) -> Key:
         row = None if child.parent is None else self.row(child.parent)
@@ -365,6 +364,17 @@ def wrapped_by(master: MasterKey, material: bytes, tenant: str) -> dict[str, Any
             "not use it if that stays so"
         )
     return {"wrapped": wrapped, "wrapper": name}
+
+
+def wrapped_of(row: Row) -> bytes:
+    """Return what a row holds wrapped; SQLite may hold any type in any column.
+
+    Raises:
+        DecryptionFailed: no bytes.
+    """
+    if isinstance(row.wrapped, (bytes, memoryview)):
+        return bytes(row.wrapped)
+    raise DecryptionFailed(f"the row of key {row.id} was altered; restore the database")
 
 
 def unwrapped(parent: bytes, wrapped: bytes) -> bytes:

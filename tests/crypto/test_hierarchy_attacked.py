@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import sqlalchemy as sa
-from crypto.keeping import custodian
+from crypto.keeping import custodian, event
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 
 from compliance.config import Settings
@@ -22,6 +22,7 @@ from compliance.errors import (
     KeyDestroyed,
     OperationError,
 )
+from compliance.trail.log import Trail
 
 PLACE = Place("default", "people", "salary")
 
@@ -213,12 +214,27 @@ def test_a_key_that_is_read_while_it_is_destroyed_is_not_kept(ring):
         ring.open_sealed(cell, PLACE)
 
 
+def test_what_was_destroyed_stays_so_in_the_eyes_of_the_trail(ring):
+    """An entry of a restoration that crossed the destruction does not excuse a key put back."""
+    key = ring.column("people", "salary")
+    row, trail = ring.keys.row(key.id), Trail(ring.store, ring.signer())
+    custodian(ring).destroy([key.id])
+    trail.append(event("key.restored", facts={"keys": str(key.id)}))
+    edit(ring, key.id, wrapped=row.wrapped, destroyed=None)
+    (message,) = custody.discrepancies(ring, trail)
+    assert f"key {key.id} was destroyed" in message
+
+
 # -- what stands in the way of a rotation ------------------------------------------------------------
 
 
-def test_one_altered_row_is_named_and_can_be_destroyed(ring, key_file):
+@pytest.mark.parametrize("wrapped", ["zeroblob(40)", "'text'", "7"])
+def test_one_altered_row_is_named_and_can_be_destroyed(ring, key_file, wrapped):
     keys = ring.subjects("person", range(5))
-    edit(ring, keys[2].id, wrapped=bytes(40))
+    with ring.store.writing() as connection:
+        change = sa.text(f"UPDATE compliance_key SET wrapped = {wrapped} WHERE id = :id")
+        connection.execute(change, {"id": keys[2].id})
+    ring.keys.cache.clear()
     keeper = custodian(ring)
     with pytest.raises(DecryptionFailed, match=f"key {keys[2].id} was altered"):
         keeper.rotate_domain()
