@@ -159,13 +159,17 @@ def _keys(settings: Settings) -> Item:
 
 
 def _opens(settings: Settings, master: MasterKey) -> None:
-    """Have a master that is here unwrap the domain key of a database that is there."""
-    from compliance.crypto.hierarchy import Hierarchy
+    """Have a master that is here unwrap the domain key of a database that is there.
+
+    Nothing is written: a database without keys, or with another tenant's, is not asked for one.
+    """
+    from compliance.crypto.hierarchy import Hierarchy, require_own
     from compliance.store import Store, connect
 
     if settings.master.partition(":")[0] in {"file", "keyring", "hpke"}:
         with contextlib.closing(Store(connect(settings.database_url))) as store:
             if not _unmade(store.engine.url) and _holds_keys(settings.database_url):
+                require_own(store, settings.tenant)
                 Hierarchy(store, master, settings.tenant).domain()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import sys
 from importlib import metadata
 
@@ -243,3 +244,18 @@ def test_a_master_that_does_not_open_the_database_is_broken(cli, project):
     answer = cli("doctor")
     assert answer.code == 1
     assert "wrapped by" in answer.out
+
+
+def test_a_database_of_another_tenant_is_told_and_gets_no_key(cli, project, monkeypatch):
+    cli("trail", "list")
+    before = cli("keys", "list").out
+    monkeypatch.setenv("COMPLIANCE_TENANT", "acme")
+    answer = cli("doctor")
+    assert answer.code == 1
+    assert "database of its own" in answer.out
+    monkeypatch.delenv("COMPLIANCE_TENANT")
+    assert cli("keys", "list").out == before
+    with sqlite3.connect(project / ".compliance/compliance.db") as database:
+        tenants = database.execute("SELECT DISTINCT tenant FROM compliance_key").fetchall()
+    database.close()
+    assert tenants == [("default",)]
