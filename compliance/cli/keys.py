@@ -189,7 +189,8 @@ def reencrypt(
     counts = {f"cells_{n}": count for n, count in done.cells.items()}
     counts |= {f"left_{n}": count for n, count in done.left.items()}
     facts = {"table": table.fullname, **counts}
-    guard.trail.append(guard.event("key.reencrypted", outcome="ok", facts=facts))
+    outcome = "failed" if any(done.left.values()) else "ok"
+    guard.trail.append(guard.event("key.reencrypted", outcome=outcome, facts=facts))
     rows([(n, done.cells[n], done.left[n]) for n in done.cells], ("column", "sealed anew", "left"))
     if any(done.left.values()):
         note("what is left does not open, or changed meanwhile: run again, then look at it")

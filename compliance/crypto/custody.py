@@ -233,7 +233,7 @@ class Custodian:
                 self._mark(connection, open_, now())
                 facts = {"kind": kind, "name": name, "keys": _ids(ids)}
                 self._record(connection, "key.retired", facts)
-        self._keys.forget(ids)
+        cache.bar_everywhere(ids)
         return ids
 
     def restore(self, key_id: int) -> None:

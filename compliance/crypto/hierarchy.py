@@ -33,6 +33,7 @@ from compliance.errors import (
     KeyDestroyed,
     KeyRetired,
     OperationError,
+    StoreError,
 )
 from compliance.store import Store
 
@@ -235,13 +236,9 @@ class Hierarchy:
             if kind == "subject":
                 gone["name"] = f"destroyed-{secrets.token_hex(8)}"
             connection.execute(sa.update(KEY).where(KEY.c.id == key_id).values(gone))
-        self.forget(key_id for key_id, _kind in rows)
+        cache.bar_everywhere(key_id for key_id, _kind in rows)
         self.store.scrub_after(connection)
         return [key_id for key_id, _kind in rows]
-
-    def forget(self, key_ids: Iterable[int]) -> None:
-        """Drop keys from the cache of every ring of this process."""
-        cache.bar_everywhere(key_ids)
 
     # -- unwrapping --------------------------------------------------------------------------
 
@@ -286,9 +283,15 @@ class Hierarchy:
     def _unwrapped(self, row: Row) -> bytes:
         wrapped = wrapped_of(row)
         if row.kind == "domain":
-            return self.master.unwrap(wrapped, context(self.tenant), row.wrapper)
+            return self._by_master(wrapped, row.wrapper)
         held = None if row.parent is None else self.cache.get(row.parent)
         return unwrapped((held or self._parent(row)).material, wrapped)
+
+    def _by_master(self, wrapped: bytes, wrapper: str | None) -> bytes:
+        try:
+            return self.master.unwrap(wrapped, context(self.tenant), wrapper)
+        except KeyDestroyed as error:  # a master's end is no erasure of the persons under it
+            raise StoreError(f"{error}; nothing under this master opens until it is back") from None
 
     def _parent(self, child: Row) -> Key:
         row = None if child.parent is None else self.row(child.parent)

@@ -103,7 +103,7 @@ def write_new(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _publish(path, data)
     except OSError as error:
-        if path.exists():
+        if isinstance(error, FileExistsError) and os.path.lexists(path):
             raise ConfigurationError(f"{path}: there is a master key already") from None
         raise StoreError(f"{path}: the master key cannot be written: {error.strerror}") from error
 

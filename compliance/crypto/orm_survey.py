@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from compliance.crypto.orm_cells import PUBLIC, row_text
 from compliance.crypto.orm_types import Encrypted, EncryptedRow
-from compliance.errors import InputError, IntegrityError
+from compliance.errors import InputError, IntegrityError, KeyRetired
 
 BATCH = 1000  # rows that are held at a time
 
@@ -41,6 +41,7 @@ def unreadable(connection: Session | sa.Connection, entity: Any) -> list[Unreada
     Raises:
         InputError: a class or table without encrypted columns.
         ConfigurationError: the MetaData is not bound to keys.
+        KeyRetired: cells lie under a retired epoch; restore it first, for they can be opened.
     """
     tables = [table for table in _tables(entity) if _encrypted(table)]
     if not tables:
@@ -64,12 +65,12 @@ def _survey(connection: Session | sa.Connection, table: sa.Table) -> Iterator[Un
     raw = [sa.type_coerce(column, sa.types.NullType()) for column in columns]
     subjects = [table.columns[name] if (name := _subject(c)) else sa.null() for c in columns]
     query = sa.select(*keys, *subjects, *raw).execution_options(yield_per=BATCH)
-    for row in connection.execute(query):
-        values = tuple(row)
-        key, rest = values[: len(keys)], values[len(keys) :]
-        for i, column in enumerate(columns):
-            if not _opens(column.type, rest[len(columns) + i], key, rest[i]):
-                yield Unreadable(table.fullname, column.key, key if len(key) > 1 else key[0])
+    with connection.execute(query) as rows:  # closed also where a cell ends the survey
+        for values in map(tuple, rows):
+            key, rest = values[: len(keys)], values[len(keys) :]
+            for i, column in enumerate(columns):
+                if not _opens(column.type, rest[len(columns) + i], key, rest[i]):
+                    yield Unreadable(table.fullname, column.key, key if len(key) > 1 else key[0])
 
 
 def _subject(column: sa.Column[Any]) -> str | None:
@@ -83,6 +84,8 @@ def _opens(kind: Any, raw: object, key: tuple[Any, ...], subject: object) -> boo
         return not (bound and kind.nulls == "seal")
     try:
         kind.unseal(raw, row_text(key) if bound else None, subject)
+    except KeyRetired:
+        raise  # `compliance keys restore` takes it back: to list it is to have it cleared
     except (IntegrityError, InputError):
         return False
     return True

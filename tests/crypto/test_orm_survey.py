@@ -2,11 +2,13 @@
 
 import pytest
 import sqlalchemy as sa
+from epochs import mark
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, load_only, mapped_column
 
 from compliance.crypto import orm_survey
+from compliance.crypto.hierarchy import row_mac
 from compliance.crypto.orm import Encrypted, EncryptedRow, Unreadable, bind, unreadable
-from compliance.errors import DecryptionFailed, InputError
+from compliance.errors import DecryptionFailed, InputError, KeyRetired
 
 
 class Base(DeclarativeBase):
@@ -157,3 +159,13 @@ def test_a_table_without_encrypted_columns_is_refused(wrong, tmp_path):
     with Session(made) as session, pytest.raises(InputError, match="encrypted"):
         unreadable(session, wrong)
     made.dispose()
+
+
+def test_cells_that_can_be_taken_back_are_not_listed_to_be_cleared(session, ring):
+    """A retired epoch is restored by a command; a cleared cell is gone."""
+    key = ring.column("member", "email")
+    ring.keys.advance("column", "member.email")
+    about = (ring.tenant, "column", "member.email", 1, "2026-01-01")
+    mark(ring, key.id, retired="2026-01-01", mac=row_mac(key.material, *about))
+    with pytest.raises(KeyRetired, match="keys restore"):
+        unreadable(session, Member)
