@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.keywrap import (
     aes_key_wrap_with_padding,
 )
 
-from compliance.crypto import cache
+from compliance.crypto import aead, cache
 from compliance.crypto.cache import Key
 from compliance.crypto.providers import MasterKey
 from compliance.crypto.tables import WrappedKey
@@ -344,9 +344,7 @@ def row_mac(
     Only who can unwrap the key can compute it, so a row cannot be edited into another's, and
     a new wrapping needs no new one.
     """
-    parts = (tenant, kind, name, str(epoch), retired or "")
-    encoded = (part.encode("utf-8", "surrogatepass") for part in parts)
-    bound = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    bound = b"".join(map(aead.part, (tenant, kind, name, str(epoch), retired or "")))
     return hmac.digest(material, b"compliance key row v1\0" + bound, "sha256")
 
 

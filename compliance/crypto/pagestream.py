@@ -10,6 +10,7 @@ The last page holds no rows.
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import struct
@@ -275,6 +276,8 @@ def _write(file: Any, data: Any) -> None:
     try:
         while view:
             written = file.write(view)
+            if written is None and isinstance(file, io.RawIOBase):
+                raise InputError("the target does not block and is full; pass a stream that blocks")
             view = view[len(view) if written is None else written :]
     except OSError as error:
         raise _unwritable(error) from error

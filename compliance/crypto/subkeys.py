@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from compliance.crypto import aead
 from compliance.crypto.keys import Key, Keyring
 from compliance.crypto.tables import WrappedKey
 from compliance.errors import KeyDestroyed
@@ -31,8 +32,7 @@ def derive(key: Key, purpose: str, *parts: str, length: int = 32) -> bytes:
 
 def joined(*parts: str) -> bytes:
     """Return the parts, each with its length before it; no two lists of parts are alike."""
-    encoded = (part.encode("utf-8", "surrogatepass") for part in parts)
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    return b"".join(map(aead.part, parts))
 
 
 def live_keys(ring: Keyring, kind: str, name: str) -> list[Key]:

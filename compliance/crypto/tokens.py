@@ -16,7 +16,6 @@ records, before. Whoever calls `Vault.forget` outside a guarded function records
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import functools
 import hashlib
 import hmac
@@ -30,7 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from compliance.crypto import aead, values
 from compliance.crypto.aead import Place
 from compliance.crypto.arguments import require_list, require_names
-from compliance.crypto.hierarchy import KEY
+from compliance.crypto.hierarchy import KEY, now
 from compliance.crypto.keys import Key, Keyring
 from compliance.crypto.subkeys import derive, joined, live_ids
 from compliance.crypto.tables import Token
@@ -155,30 +154,30 @@ class Vault:
     ) -> int:
         """Delete the rows of tokens, or of values; return how many there were.
 
-        The tokens mean nothing from the commit on, and the old pages are scrubbed from the
-        database file. Backups keep what they hold: a destroyed subject's key reaches them.
-        Nothing is recorded: the caller does that.
+        Backups keep what they hold: a destroyed subject's key reaches them. The caller records.
 
         Raises:
             InputError: one text in the place of a list, or subjects missing.
-            OperationError: as `tokenise`, where values are given: rows would not be found.
+            OperationError: as `tokenise`, where values are given.
         """
         require_list(tokens=tokens, column=column)
         whose = self._whose(subjects, range(len(column)), len(column))
-        entries, _ = self._entries(column, whose)
-        digests = [digest for entry in entries for digest in entry.digests]
-        with self._ring.store.writing() as connection:
+        while True:  # over again where an index key got a new epoch before the lock was held
+            entries, epochs = self._entries(column, whose) if len(column) else ([], [])
+            digests = [digest for entry in entries for digest in entry.digests]
             wanted = ((_TOKEN.c.token, possible(tokens)), (_TOKEN.c.digest, digests))
-            gone = sum(self._delete(connection, field, keys) for field, keys in wanted)
-            self._ring.store.scrub_after(connection)
-        return gone
+            with self._ring.store.writing() as connection:
+                self._lock(connection)
+                if entries and self._epochs(connection) != epochs:
+                    continue
+                self._ring.store.scrub_after(connection)
+                return sum(self._delete(connection, field, keys) for field, keys in wanted)
 
     def reseal(self) -> int:
         """Seal the space's rows under the current keys; return how many were under older ones.
 
-        Tokens stay as they are. Run it after a key of the vault got a new epoch; then the
-        older epochs may be retired. It writes in transactions of 1,000 rows: cut off, it
-        keeps what it did, and goes on from there when it is run again.
+        Tokens stay as they are. Run it after a key of the vault got a new epoch; then retire
+        the older ones. It writes 1,000 rows a transaction and may be cut off and run again.
 
         Raises:
             InputError: rows under subjects' keys stay under them.
@@ -186,10 +185,12 @@ class Vault:
         """
         if self._subject is not None:
             raise InputError("rows sealed under subjects' keys are not sealed again")
-        changed, after = 0, ""
+        changed, after, newest = 0, "", 0
         while True:
             key = self._ring.reserve(self._ring.named("token", self._space), _CHUNK)
-            digests = self._hasher([self._ring.by_id(self._epochs()[0])])
+            if (epoch := self._epochs()[0]) != newest:  # rotated meanwhile: from the first row
+                newest, after = epoch, ""
+            digests = self._hasher([self._ring.by_id(newest)])
             with self._ring.store.writing() as connection:
                 self._lock(connection)
                 rows = self._after(connection, after)
@@ -240,9 +241,8 @@ class Vault:
     def _row(self, entry: _Entry) -> dict[str, object]:
         token, digest = self._form(entry.value), entry.digests[0]
         sealed = self._ring.seal(entry.key, entry.data, self._place(token, digest))
-        created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         names = {"tenant": self._ring.tenant, "space": self._space}
-        return names | {"token": token, "digest": digest, "sealed": sealed, "created": created}
+        return names | {"token": token, "digest": digest, "sealed": sealed, "created": now()}
 
     def _known(self, connection: sa.Connection, entries: list[_Entry]) -> dict[str, str]:
         """Return the tokens there are, by newest digest; each row is opened and compared."""

@@ -1,5 +1,6 @@
 """Sealed pages that were moved, altered, cut, or crafted to open under two keys."""
 
+import io
 import json
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from compliance.crypto import pages
 from compliance.crypto.keys import Key, Keyring
+from compliance.crypto.pagestream import PageWriter
 from compliance.errors import ComplianceError, DecryptionFailed, InputError
 
 PLACE = {"table": "people", "column": "email"}
@@ -304,3 +306,21 @@ def test_no_error_of_a_page_is_anything_but_ours():
     for page in (b"", b"\x02", b"\x02" * 77, PAGE[::-1], bytes(200)):
         with pytest.raises(ComplianceError):
             pages.open_column(page, OURS, **PLACE)
+
+
+def test_a_target_that_takes_nothing_is_told_and_loses_nothing_silently(ring):
+    """A raw stream that does not block answers None where it is full."""
+
+    class Full(io.RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, _data):
+            return None
+
+    table = pa.table({"x": ["a"]})
+    with (
+        pytest.raises(InputError, match="blocks"),
+        PageWriter(Full(), ring, table="t", schema=table.schema) as writer,
+    ):
+        writer.write(table)

@@ -6,6 +6,7 @@ import sys
 import threading
 
 import pytest
+from epochs import rotate
 from tokenrows import change, rows
 
 from compliance.crypto.keys import Keyring
@@ -197,3 +198,46 @@ def test_the_database_takes_a_digest_once_also_past_the_lock(ring, sqlite_url):
         with pytest.raises(sqlite3.IntegrityError):
             raw.execute(f"{copy} FROM compliance_token")
     raw.close()
+
+
+# -- rotations that come in between -----------------------------------------------------------
+
+
+def test_a_value_is_forgotten_also_where_its_index_key_rotates_meanwhile(
+    vault, any_ring, monkeypatch
+):
+    vault.tokenise(["ana", "ben"])
+    entries = vault._entries
+
+    def overtaken(*arguments):
+        found = entries(*arguments)
+        monkeypatch.setattr(vault, "_entries", entries)
+        rotate(any_ring, "index", "token:people")
+        vault.reseal()
+        return found
+
+    monkeypatch.setattr(vault, "_entries", overtaken)
+    assert vault.forget(column=["ana"]) == 1
+    assert len(rows(any_ring)) == 1
+
+
+def test_sealing_anew_starts_over_where_the_index_key_rotates_meanwhile(
+    vault, any_ring, monkeypatch
+):
+    monkeypatch.setattr("compliance.crypto.tokens._CHUNK", 2)
+    values = ["ana", "ben", "cem", "dan", "eve"]
+    tokens = vault.tokenise(values)
+    rotate(any_ring, "index", "token:people")
+    epochs, calls = vault._epochs, []
+
+    def rotating(*arguments):
+        calls.append(arguments)
+        if not arguments and len(calls) == 2:
+            rotate(any_ring, "index", "token:people")
+        return epochs(*arguments)
+
+    monkeypatch.setattr(vault, "_epochs", rotating)
+    vault.reseal()
+    monkeypatch.setattr(vault, "_epochs", epochs)
+    assert vault.reseal() == 0  # nothing was left under the epoch in between
+    assert vault.tokenise(values) == tokens
